@@ -1,0 +1,5 @@
+"""Configuration: defaults < file < environment < flags, resolved once into one frozen `Config`."""
+
+from elias.config.schema import Config
+
+__all__ = ["Config"]

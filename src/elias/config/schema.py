@@ -1,0 +1,70 @@
+"""What can be configured. Services never see this: wiring hands them the values they need."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from elias.domain.label import Label
+from elias.domain.verdict import GateRule
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Node:
+    name: str = "node"
+    """Part of every remote name; two nodes that share a store need two names."""
+    host: str = "127.0.0.1"
+    port: int = 4141
+    """Of the API and the gateway."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Store:
+    url: str | None = None
+    """A PostgreSQL URL; None is `elias.db`, an SQLite file in the node's home."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Capture:
+    label: Label = Label.PRIVATE
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Training:
+    base: str | None = None
+    """None is DeepSeek-Coder 6.7B where there is a GPU for it, else `starter`."""
+    strategy: str = "local"
+    heldout_share: float = 0.1
+    checkpoint_every: timedelta = timedelta(minutes=5)
+    lease: timedelta = timedelta(seconds=30)
+    allow_code: bool = False
+    threads: int | None = None
+    """CPU threads for a trainer; None leaves one core's worth to the rest of the machine where there is more than one."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Serving:
+    engine: str | None = None
+    """An `elias.engines` entry point; None takes the first that can serve the model."""
+    threads: int | None = None
+    canary: str = "Say hello."
+    drain: timedelta = timedelta(seconds=30)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Config:
+    home: Path
+    node: Node = field(default_factory=Node)
+    store: Store = field(default_factory=Store)
+    capture: Capture = field(default_factory=Capture)
+    training: Training = field(default_factory=Training)
+    gate: GateRule = field(default_factory=GateRule)
+    evaluators: tuple[str, ...] = ("heldout_loss", "doctests")
+    serving: Serving = field(default_factory=Serving)
+    backends: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """A table for each backend, which alone knows what belongs in it."""
+    origins: Mapping[str, str] = field(default_factory=dict)
+    """Dotted name -> `default`, the file and line, the environment variable, or the flag."""

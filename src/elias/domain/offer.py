@@ -1,0 +1,48 @@
+"""Room 3. What a run needs, and what a place offers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from elias.domain.label import Label
+from elias.units import Money
+from elias_trainer.contract import BaseModel, Recipe
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Need:
+    """What a backend has to know about a run to say whether, how fast and for how much."""
+
+    base: BaseModel
+    recipe: Recipe
+    label: Label
+    corpus_bytes: int
+    corpus_tokens: int | None = None
+    """None while nobody has tokenized it."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Offer:
+    backend: str
+    """The entry point's name."""
+    accelerator: str
+    """Such as `cpu`, `NVIDIA GeForce RTX 4060 Ti`, `NvidiaTeslaT4`, `ml.g5.2xlarge`."""
+    accelerator_count: int
+    memory_bytes: int
+    """Of one accelerator; of the machine for a CPU."""
+    tflops: float | None
+    """Dense, of one accelerator, at the precision it would train in; None where unknown."""
+    hourly: Money
+    """What an hour is reserved at; zero where nobody pays."""
+    longest: timedelta | None
+    """The longest segment it takes at a stretch; None has no limit."""
+    left: timedelta | None
+    """Of a quota, until `refreshes_at`; None has none."""
+    refreshes_at: datetime | None = None
+    concurrency: int = 1
+    start_delay: timedelta = timedelta(0)
+    needs_encryption: bool = False
+    """Whether `private` data must be encrypted to go there; false only for this machine."""
+    refused: str | None = None
+    """Why it cannot take this need, and what would change that; None takes it."""

@@ -1,0 +1,122 @@
+"""A place where a segment can be trained."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+from elias.domain.label import Label
+from elias.domain.offer import Need, Offer
+from elias.domain.run import SegmentFailure, SegmentState
+from elias.units import FREE, Clock, Money
+from elias_trainer.contract import Job
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Bundle:
+    """All that a segment takes along. The files are named by `job`, relative to `folder`, and already verified."""
+
+    job: Job
+    folder: Path
+    """Holds job.json, corpus.jsonl, trainer.pyz and, when resuming, the checkpoint."""
+    label: Label
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Status:
+    state: SegmentState
+    """`pending` also while the place knows the segment but has not begun it."""
+    accelerator: str | None = None
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+    cost: Money = FREE
+    """Billed or estimated so far; never less than what will be billed for the time that has passed."""
+    failure: SegmentFailure | None = None
+    note: str | None = None
+    """One line for people: what it is doing or waiting for."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BackendContext:
+    """What a backend's factory is given; it reads nothing else from the node."""
+
+    name: str
+    node: str
+    """The node's own name: part of every remote name and tag."""
+    home: Path
+    """A folder of its own, kept between calls and processes."""
+    settings: Mapping[str, Any]
+    """The `[backends.<name>]` table of the configuration, as the user wrote it; the factory validates it."""
+    clock: Clock
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
+BackendFactory = Callable[[BackendContext], "Backend"]
+"""What an `elias.backends` entry point names. Raises MissingPackage or ConfigError with its fix."""
+
+
+class Backend(Protocol):
+    """Every method may be called again after a crash, with the same arguments, and then has the same effect once.
+
+    All raise BackendError (worth a retry or not), MissingPackage, or a Refused; vendor errors never pass.
+    """
+
+    def offers(self, need: Need) -> Sequence[Offer]:
+        """What could run this now, at what price, speed and quota; refused ones too, with their reason."""
+        ...
+
+    def submit(self, key: str, bundle: Bundle, offer: Offer) -> str:
+        """Start the segment `key`, or find it again when it was started before; its handle, at once.
+
+        Raises LabelForbids when the bundle's label does not allow this place.
+        """
+        ...
+
+    def poll(self, handle: str) -> Status:
+        """How it is. A final state stays. A handle nobody knows any more is `failed`, kind infrastructure."""
+        ...
+
+    def fetch(self, handle: str, into: Path) -> None:
+        """Bring `out/` home: events.jsonl, the newest whole checkpoint, and result.json and adapter/ if there are any.
+
+        Allowed while it runs and after any end, also a bad one. Files appear whole; what is not there is left out.
+        """
+        ...
+
+    def cancel(self, handle: str) -> None:
+        """End it soon, keeping its newest checkpoint. Of no effect on one that has ended."""
+        ...
+
+
+@runtime_checkable
+class StreamsEvents(Protocol):
+    def events(self, handle: str, after: int) -> Iterator[Mapping[str, Any]]:
+        """The segment's events with `seq` > `after` that are known now, in order; then it ends. Never blocks long."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Quota:
+    used: timedelta
+    reserved: timedelta
+    allowed: timedelta
+    refreshes_at: datetime
+    running: int
+    concurrency: int
+
+
+@runtime_checkable
+class HasQuota(Protocol):
+    def quota(self) -> Quota:
+        """Read live; the configured cap is already in `allowed`."""
+        ...
+
+
+@runtime_checkable
+class NeedsLease(Protocol):
+    def renew(self, handle: str) -> None:
+        """Tell the trainer that somebody still waits for it. Called at every poll."""
+        ...

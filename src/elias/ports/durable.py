@@ -1,0 +1,48 @@
+"""A durable engine: carries a workflow on from its last finished step after any crash."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any, Protocol
+
+
+class Steps(Protocol):
+    """What a workflow may use. Between two calls it must be deterministic."""
+
+    def step(self, name: str, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Call it once: when it finished before, its answer comes from the store. Arguments and answer are JSON."""
+        ...
+
+    def sleep(self, span: timedelta) -> None:
+        """Durable: what has passed before a crash has passed."""
+        ...
+
+
+Workflow = Callable[[Steps, str], None]
+"""Called with the key that it was started under."""
+
+
+class DurableEngine(Protocol):
+    def register(self, name: str, workflow: Workflow) -> None:
+        """Before `launch`. Code that can no longer carry on old work gets a new name."""
+        ...
+
+    def launch(self) -> None:
+        """Take the lock, recover what was under way, begin to work.
+
+        Raises Refused when another process is this engine.
+        """
+        ...
+
+    def start(self, name: str, key: str) -> None:
+        """Put it in the queue. Of no effect when `key` is there and not ended; from any process, launched or not."""
+        ...
+
+    def restart(self, name: str, key: str) -> None:
+        """Put a key whose workflow has ended in the queue once more; what it did stays done in the stores."""
+        ...
+
+    def stop(self) -> None:
+        """Let go of the lock; work goes on at the next launch."""
+        ...

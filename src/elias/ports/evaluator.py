@@ -1,0 +1,52 @@
+"""A way to measure a candidate beside its rivals."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from elias_trainer.contract import BaseModel
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Contender:
+    name: str
+    """`candidate`, `in_service` or `base`."""
+    adapter: Path | None
+    """A verified folder; None is the bare base."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Measurement:
+    """What one contender scored on one example: `value` over `weight` units (nats over tokens, passed over tests)."""
+
+    metric: str
+    contender: str
+    example: str
+    value: float
+    weight: float
+    group: Mapping[str, str]
+    """The example's `source` and, where there is one, `stage`."""
+
+
+class Evaluator(Protocol):
+    lower_is_better: bool
+
+    def measure(self, base: BaseModel, contenders: Sequence[Contender], heldout: Path) -> Sequence[Measurement]:
+        """Each contender on each example that this evaluator understands; none is an answer too. Raises EngineError."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EvaluatorContext:
+    home: Path
+    threads: int
+    sequence_length: int
+    engines: Mapping[str, Callable[[], object]]
+    """Inference engines by name, made on demand, for evaluators that generate."""
+
+
+EvaluatorFactory = Callable[[EvaluatorContext], Evaluator]
+"""What an `elias.evaluators` entry point names."""

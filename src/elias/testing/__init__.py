@@ -1,0 +1,1 @@
+"""For whoever writes a plug-in: contract suites, fakes and emulators."""

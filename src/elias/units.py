@@ -1,0 +1,89 @@
+"""Money, instants and spans: the raw numbers that must never be mixed up."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal, InvalidOperation
+from typing import Protocol
+
+from elias.errors import InputError
+
+
+@dataclass(frozen=True, order=True, slots=True)
+class Money:
+    """Whole micro-dollars. One dollar is 1,000,000."""
+
+    micro_usd: int = 0
+
+    @classmethod
+    def usd(cls, dollars: str | int | Decimal) -> Money:
+        """From dollars; a fraction below a micro-dollar is rounded up, so that a cost is never understated."""
+        micro = Decimal(dollars) * 1_000_000
+        return cls(int(micro.to_integral_value(rounding="ROUND_CEILING")))
+
+    @classmethod
+    def parse(cls, text: str) -> Money:
+        """From what a person types: `20`, `20usd`, `$20.50`. Raises InputError."""
+        bare = re.sub(r"^\$|\s*usd$", "", text.strip(), flags=re.IGNORECASE)
+        try:
+            money = cls.usd(bare)
+        except InvalidOperation as error:
+            raise InputError(f"{text!r} is not an amount of money", fix="write it like 20usd or 0.50usd") from error
+        if money.micro_usd < 0:
+            raise InputError(f"{text!r} is below zero", fix="give an amount of zero or more, like 20usd")
+        return money
+
+    def __add__(self, other: Money) -> Money:
+        return Money(self.micro_usd + other.micro_usd)
+
+    def __sub__(self, other: Money) -> Money:
+        return Money(self.micro_usd - other.micro_usd)
+
+    def for_hours(self, span: timedelta) -> Money:
+        """What this hourly price comes to over `span`, rounded up."""
+        micros, hour = self.micro_usd * (span // timedelta(microseconds=1)), 3_600_000_000
+        return Money(-(-micros // hour))
+
+    def __str__(self) -> str:
+        return f"${Decimal(self.micro_usd) / 1_000_000:.2f}"
+
+
+FREE = Money(0)
+
+_SPAN = re.compile(r"(?P<n>\d+(?:\.\d+)?)\s*(?P<unit>s|m|min|h|d|w)?", re.IGNORECASE)
+_SPAN_SECONDS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400, "w": 604800}
+
+
+def parse_span(text: str, *, default_unit: str = "s") -> timedelta:
+    """From what a person types: `90s`, `15m`, `1.5h`, `2d`. Raises InputError."""
+    match = _SPAN.fullmatch(text.strip())
+    if match is None:
+        raise InputError(f"{text!r} is not a span of time", fix="write it like 90s, 15m, 1.5h or 2d")
+    return timedelta(seconds=float(match["n"]) * _SPAN_SECONDS[(match["unit"] or default_unit).lower()])
+
+
+class Clock(Protocol):
+    """Where the time comes from; tests and the simulator bring their own."""
+
+    def now(self) -> datetime:
+        """The instant, aware, in UTC."""
+        ...
+
+    def sleep(self, span: timedelta) -> None:
+        """Return once `span` has passed on this clock."""
+        ...
+
+
+def instant(text: str) -> datetime:
+    """From RFC 3339 text to an aware instant in UTC."""
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        raise InputError(f"{text!r} has no time zone", fix="write it like 2026-11-24T15:00:00Z")
+    return moment.astimezone(UTC)
+
+
+def rfc3339(moment: datetime) -> str:
+    """To RFC 3339 text in UTC, with microseconds only where there are any."""
+    return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")

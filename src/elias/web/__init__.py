@@ -1,0 +1,1 @@
+"""HTTP: the node's API, and the gateway in front of the model in service."""
