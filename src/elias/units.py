@@ -29,7 +29,7 @@ class Money:
         bare = re.sub(r"^\$|\s*usd$", "", text.strip(), flags=re.IGNORECASE)
         try:
             money = cls.usd(bare)
-        except InvalidOperation as error:
+        except (InvalidOperation, ValueError, OverflowError) as error:
             raise InputError(f"{text!r} is not an amount of money", fix="write it like 20usd or 0.50usd") from error
         if money.micro_usd < 0:
             raise InputError(f"{text!r} is below zero", fix="give an amount of zero or more, like 20usd")
