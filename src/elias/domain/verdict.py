@@ -29,8 +29,8 @@ class Comparison:
     """`base` or `in_service`."""
     candidate_value: float
     rival_value: float
-    difference: Interval
-    """Of candidate minus rival; from a paired bootstrap over examples."""
+    difference: Interval | None
+    """Of candidate minus rival; from a paired bootstrap over examples. None where they are too few for one."""
     examples: int
     lower_is_better: bool = True
 

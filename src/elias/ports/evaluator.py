@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from elias_trainer.contract import BaseModel
 
@@ -39,9 +39,17 @@ class Evaluator(Protocol):
         ...
 
 
+@runtime_checkable
+class HasNotes(Protocol):
+    def notes(self) -> Mapping[str, str]:
+        """What the last `measure` bounded or left out, and why: a short key and a line for people."""
+        ...
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EvaluatorContext:
     home: Path
+    """The node's home; what an evaluator keeps for next time lies under `cache/`."""
     threads: int
     sequence_length: int
     engines: Mapping[str, Callable[[], object]]
