@@ -20,11 +20,12 @@ class RunState(StrEnum):
     """By the user; `elias run resume` goes on."""
     DONE = "done"
     FAILED = "failed"
+    """Stopped by what trying again would not cure; once that is mended, `elias run resume` goes on."""
     CANCELLED = "cancelled"
 
     @property
     def is_final(self) -> bool:
-        return self in (RunState.DONE, RunState.FAILED, RunState.CANCELLED)
+        return self in (RunState.DONE, RunState.CANCELLED)
 
 
 class SegmentState(StrEnum):

@@ -120,3 +120,20 @@ class NeedsLease(Protocol):
     def renew(self, handle: str) -> None:
         """Tell the trainer that somebody still waits for it. Called at every poll."""
         ...
+
+
+@runtime_checkable
+class CanPause(Protocol):
+    def pause(self, handle: str) -> None:
+        """Ask the trainer to finish its step, write a checkpoint and end; returns at once.
+
+        Of no effect on one that has ended. Without this power a pause is a cancel.
+        """
+        ...
+
+
+@runtime_checkable
+class CanForget(Protocol):
+    def forget(self, handle: str) -> None:
+        """Drop the files of an ended segment that came home; `poll` still knows how it ended."""
+        ...
