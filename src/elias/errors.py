@@ -21,6 +21,7 @@ EliasError
     ├── BackendError          a training place; carries a failure kind
     ├── EngineError           an inference engine
     └── StoreError            a database or a disk
+        └── DiskFull          there is less room than what comes next needs; not worth a retry as it is
 
 Exit 0 is success and exit 1 is a bug: an exception that is not an EliasError.
 """
@@ -130,3 +131,7 @@ class EngineError(WorldError):
 
 class StoreError(WorldError):
     pass
+
+
+class DiskFull(StoreError):
+    is_worth_retry = False
