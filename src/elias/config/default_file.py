@@ -1,0 +1,45 @@
+"""The `config.toml` that `elias init` writes: every setting with its default, commented out."""
+
+from __future__ import annotations
+
+DEFAULT_FILE = """\
+# ELIAS. Every setting with its default: take away the `# ` before a line, and change it.
+# Stronger than this file: the environment (ELIAS_NODE_PORT=4242), then a command's own flags.
+# `elias config show` names each value and where it comes from.
+
+# evaluators = ["heldout_loss", "doctests"]
+
+[node]
+# name = "node"                 # part of every remote name; two nodes that share a store need two names
+# host = "127.0.0.1"
+# port = 4141                   # of the API and the gateway
+
+[store]
+# url = "postgresql://user@host/elias"   # default: elias.db, SQLite, in this folder
+
+[capture]
+# label = "private"             # public, shared, private (leaves only encrypted) or secret (never leaves)
+
+[training]
+# base = "starter"              # default: DeepSeek-Coder 6.7B where there is a GPU for it, else starter
+# strategy = "local"
+# heldout_share = 0.1
+# checkpoint_every = "5m"
+# lease = "30s"                 # a trainer that nobody asks after for this long pauses by itself
+# allow_code = false            # whether Python code that comes with a model may run
+# threads = 4                   # default: all cores, or all but one while a model is served
+
+[gate]
+# metric = "heldout_loss"
+# rival = "in_service"          # or "base"
+# level = 0.95
+# no_worse_in_any_stage = true
+
+[serving]
+# engine = "llamacpp"           # default: the first that can serve the model
+# threads = 4
+# canary = "Say hello."
+# drain = "30s"
+
+# Each backend has a table of its own, such as [backends.local]; docs/configuration.md lists what belongs in it.
+"""
