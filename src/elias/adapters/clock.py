@@ -7,6 +7,8 @@ from datetime import UTC, datetime, timedelta
 
 
 class SystemClock:
+    """Wall time in UTC, and sleep that holds its thread."""
+
     def now(self) -> datetime:
         return datetime.now(UTC)
 

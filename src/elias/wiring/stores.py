@@ -1,0 +1,63 @@
+"""From Config to the stores and to the durable engine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from elias.config.schema import Config
+from elias.errors import MissingPackage
+from elias.ports.stores import CorpusStore, ModelStore, RunStore, SessionStore
+
+if TYPE_CHECKING:
+    from elias.adapters.stores.database import Database
+
+DATABASE_FILE = "elias.db"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Stores:
+    """The four stores over one open database. Use it in a `with`, or `close` it."""
+
+    sessions: SessionStore
+    corpora: CorpusStore
+    runs: RunStore
+    models: ModelStore
+    _database: Database = field(repr=False)
+
+    def close(self) -> None:
+        self._database.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def open_stores(config: Config) -> Stores:
+    """Safe to use from several threads. Raises StoreError, ConfigError, MissingPackage."""
+    try:  # here, since importing SQLAlchemy takes a third of a second
+        from elias.adapters.clock import SystemClock
+        from elias.adapters.stores.corpora import SqlCorpusStore
+        from elias.adapters.stores.database import open_database
+        from elias.adapters.stores.models import SqlModelStore
+        from elias.adapters.stores.runs import SqlRunStore
+        from elias.adapters.stores.sessions import SqlSessionStore
+    except ModuleNotFoundError as error:
+        raise missing_node_package(error) from error
+    database = open_database(config.store.url, config.home / DATABASE_FILE)
+    return Stores(
+        sessions=SqlSessionStore(database),
+        corpora=SqlCorpusStore(database),
+        runs=SqlRunStore(database),
+        models=SqlModelStore(database, SystemClock()),
+        _database=database,
+    )
+
+
+def missing_node_package(error: ModuleNotFoundError) -> MissingPackage:
+    return MissingPackage(f"the node needs the package {error.name!r}", fix="pip install 'elias-node[node]'")
