@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
 from elias.domain.label import Label
-from elias_trainer.contract import Digest
+from elias_trainer.contract import Digest, canonical_json
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -64,3 +66,20 @@ class Corpus:
     by_source: Mapping[str, int]
     built_at: datetime
     """Not part of the digest."""
+
+
+def example_line(example: Example) -> bytes:
+    """One line of a corpus file: canonical JSON without what is absent, ended by a newline."""
+    fields = {name: value for name, value in dataclasses.asdict(example).items() if value is not None}
+    return canonical_json(fields) + b"\n"
+
+
+def example_from_line(line: bytes) -> Example:
+    """The inverse of `example_line`. Raises ValueError saying what is wrong with the line."""
+    try:
+        raw = json.loads(line)
+        messages = tuple(Message(**message) for message in raw.pop("messages"))
+        doctest = raw.pop("doctest", None)
+        return Example(messages=messages, doctest=DocTest(**doctest) if doctest else None, **raw)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ValueError(f"not an example of a corpus: {error}") from error
