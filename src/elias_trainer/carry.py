@@ -1,0 +1,155 @@
+"""Carries one segment out on a foreign machine: opens the parcel, runs the trainer, keeps the outbox filled.
+
+    python trainer.bin carry --parcel DIR --work DIR --outbox DIR [--expect DIGEST] [--key FILE] [--gpus N]
+
+`work` is private to the machine and not kept; what lies in `outbox` is what comes home, whatever way the machine ends.
+Exit codes: the trainer's own; 75 when the parcel is not the expected one, before any GPU second is spent.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from elias_trainer.contract import CheckpointRef, Digest, tree_digest, write_whole
+from elias_trainer.parcel import SEALED, TRAINER_FILE, NotWhole, Outbox, Parcel, check_parcel, pack, unpack
+
+NOTE_PREFIX = "ELIAS-CARRY "
+"""Stands before a JSON line on stdout that is about the machine, not the training."""
+STALE = 75
+"""EX_TEMPFAIL of sysexits.h: the same thing may go well later."""
+KEEP_CHECKPOINTS = 2
+LOOK_EVERY_S = 0.5
+
+
+def main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="carry", description=__doc__)
+    parser.add_argument("--parcel", type=Path, required=True)
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--outbox", type=Path, required=True)
+    parser.add_argument("--expect", type=Digest)
+    parser.add_argument("--key", type=Path, help="file with the segment's age identity")
+    parser.add_argument("--gpus", type=int, default=0, help="more than one: a process each, by torchrun")
+    options = parser.parse_args(arguments)
+    options.outbox.mkdir(parents=True, exist_ok=True)
+    try:
+        parcel = check_parcel(options.parcel, options.expect)
+        identity = options.key.read_text(encoding="utf-8").strip() if options.key else None
+        job = _open_parcel(options.parcel, parcel, options.work / "in", identity)
+    except (NotWhole, OSError) as error:
+        _note("stale", message=str(error))
+        return STALE
+    _compare_accelerator(parcel)
+    outbox = _Shipper(out=options.work / "out", outbox=options.outbox, parcel=parcel)
+    return _train(job, outbox, options.gpus)
+
+
+def _open_parcel(folder: Path, parcel: Parcel, into: Path, identity: str | None) -> Path:
+    """The job's path. Names in the work folder are those that job.json uses."""
+    for name in parcel.files:
+        plain = name.removesuffix(SEALED)
+        target = into / plain.removesuffix(".tar")
+        if plain == "checkpoint.tar":
+            target = into / json.loads((folder / "job.json").read_bytes())["checkpoint"]["path"]
+        unpack(folder / name, target, identity)
+    return into / "job.json"
+
+
+def _compare_accelerator(parcel: Parcel) -> None:
+    """Say in the first minute what was found; whether it will do is for the one who pays."""
+    if not shutil.which("nvidia-smi"):
+        found: list[str] = []
+    else:
+        listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=False, timeout=60)
+        found = [line.split(":", 1)[1].split("(")[0].strip() for line in listed.stdout.splitlines() if ":" in line]
+    matches = parcel.accelerator is None or (
+        len(found) >= parcel.accelerator_count and all(parcel.accelerator in name for name in found)
+    )
+    _note(
+        "accelerator",
+        found=found,
+        expected=parcel.accelerator,
+        expected_count=parcel.accelerator_count,
+        matches=matches,
+    )
+
+
+def _train(job: Path, shipper: _Shipper, gpus: int) -> int:
+    shipper.out.mkdir(parents=True, exist_ok=True)
+    trainer = str(job.parent / TRAINER_FILE)
+    words = ["train", "--job", str(job), "--out", str(shipper.out)]
+    torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={gpus}", trainer]
+    command = [sys.executable, *(torchrun if gpus > 1 else ["-I", trainer]), *words]
+    process = subprocess.Popen(command)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda received, frame: process.send_signal(received))
+    while process.poll() is None:
+        shipper.ship_checkpoints()
+        time.sleep(LOOK_EVERY_S)
+    shipper.ship_checkpoints()
+    shipper.ship_end()
+    _note("ended", exit_code=process.returncode)
+    return process.returncode
+
+
+@dataclass(kw_only=True, slots=True)
+class _Shipper:
+    """Keeps the outbox up with `out`; what is named in outbox.json is whole."""
+
+    out: Path
+    outbox: Path
+    parcel: Parcel
+    shipped: list[CheckpointRef] = field(default_factory=list)
+    files: dict[str, Digest] = field(default_factory=dict)
+
+    @property
+    def _recipients(self) -> tuple[str, ...]:
+        return (self.parcel.outputs_to,) if self.parcel.outputs_to else ()
+
+    @property
+    def _ending(self) -> str:
+        return SEALED if self._recipients else ""
+
+    def ship_checkpoints(self) -> None:
+        known = {ref.step for ref in self.shipped}
+        for folder in sorted((self.out / "checkpoint").glob("step-*")):
+            step = int(folder.name.removeprefix("step-"))
+            if step in known:
+                continue
+            name = f"checkpoint-{step:08d}.tar{self._ending}"
+            try:
+                digest = tree_digest(folder)
+                self.files[name] = pack(folder, self.outbox / name, self._recipients)
+            except FileNotFoundError:
+                continue  # rotated away while it was read; a newer one is there
+            self.shipped.append(CheckpointRef(step=step, path=name, digest=digest))
+            self._publish()
+
+    def ship_end(self) -> None:
+        for name in ("events.jsonl", "result.json"):
+            if (self.out / name).is_file():
+                write_whole(self.outbox / name, (self.out / name).read_bytes())
+        if (self.out / "result.json").is_file() and (self.out / "adapter").is_dir():
+            name = f"adapter.tar{self._ending}"
+            self.files[name] = pack(self.out / "adapter", self.outbox / name, self._recipients)
+        self._publish()
+
+    def _publish(self) -> None:
+        """Name the new ones, then drop the old: a reader always finds a whole one."""
+        old, self.shipped = self.shipped[:-KEEP_CHECKPOINTS], self.shipped[-KEEP_CHECKPOINTS:]
+        for ref in old:
+            self.files.pop(ref.path, None)
+        Outbox(checkpoints=tuple(self.shipped), files=self.files, sealed=bool(self._recipients)).write(self.outbox)
+        for ref in old:
+            (self.outbox / ref.path).unlink(missing_ok=True)
+
+
+def _note(kind: str, **fields: object) -> None:
+    print(NOTE_PREFIX + json.dumps({"kind": kind, **fields}), flush=True)
