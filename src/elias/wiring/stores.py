@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Self
 
 from elias.config.schema import Config
 from elias.errors import MissingPackage
+from elias.ports.durable import DurableEngine
 from elias.ports.stores import CorpusStore, ModelStore, RunStore, SessionStore
 
 if TYPE_CHECKING:
@@ -57,6 +58,17 @@ def open_stores(config: Config) -> Stores:
         models=SqlModelStore(database, SystemClock()),
         _database=database,
     )
+
+
+def open_engine(config: Config, *, workers: int = 8) -> DurableEngine:
+    """Not launched: it may `start` and `restart` as it is. `workers` is how many runs are at work at once."""
+    try:  # here, since importing DBOS takes half a second
+        from elias.adapters.clock import SystemClock
+        from elias.adapters.engine.dbos_engine import DbosEngine, EngineSettings
+    except ModuleNotFoundError as error:
+        raise missing_node_package(error) from error
+    settings = EngineSettings(home=config.home, node=config.node.name, url=config.store.url, workers=workers)
+    return DbosEngine(settings, SystemClock())
 
 
 def missing_node_package(error: ModuleNotFoundError) -> MissingPackage:
