@@ -1,0 +1,33 @@
+"""`elias init`: makes this machine a node."""
+
+from __future__ import annotations
+
+import typer
+
+from elias.cli.output import Json, emit_json, say
+
+app = typer.Typer()
+
+
+@app.command()
+def init(json: Json = False) -> None:
+    """Make this machine a node: a home, an identity, a configuration. Safe to type again."""
+    from elias.config import load
+    from elias.wiring.attest import IDENTITY_FOLDER, make_node, node_signer
+
+    config = load()
+    made = make_node(config)
+    key_id = node_signer(config).key_id()
+    if json:
+        emit_json({"home": config.home, "made": made, "key_id": key_id})
+        return
+    if not made:
+        print(f"{config.home} is a node already; nothing was changed\n  key  {key_id}")
+        return
+    print(f"{config.home} is a node")
+    for path in made:
+        print(f"  made {path}")
+    print(f"  key  {key_id}")
+    if config.home / IDENTITY_FOLDER in made:
+        say(f"Keep a copy of {config.home / IDENTITY_FOLDER / 'seed'} in a safe place: it cannot be made again.")
+    say("Next: elias capture code PATH")

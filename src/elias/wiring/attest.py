@@ -1,0 +1,64 @@
+"""From Config to the attest service, and to a node's first files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from elias.config.schema import Config
+from elias.ports.attestation import Signer
+from elias.ports.stores import ModelStore
+from elias.services.attest import Attest
+from elias.wiring.stores import DATABASE_FILE, missing_node_package, open_stores
+
+IDENTITY_FOLDER = "identity"
+ARTIFACTS_FOLDER = "artifacts"
+
+
+def node_signer(config: Config) -> Signer:
+    """Raises MissingPackage; what is wrong with the identity is said on first use."""
+    try:
+        from elias.adapters.signing.node_signer import NodeSigner
+    except ModuleNotFoundError as error:
+        raise missing_node_package(error) from error
+    return NodeSigner(config.home / IDENTITY_FOLDER)
+
+
+def attest(config: Config, models: ModelStore) -> Attest:
+    from elias.adapters.clock import SystemClock
+
+    return Attest(
+        artifacts=config.home / ARTIFACTS_FOLDER, signer=node_signer(config), models=models, clock=SystemClock()
+    )
+
+
+@contextmanager
+def open_attest(config: Config) -> Iterator[Attest]:
+    """With the stores opened for it, and closed afterwards."""
+    with open_stores(config) as stores:
+        yield attest(config, stores.models)
+
+
+def make_node(config: Config) -> tuple[Path, ...]:
+    """The home's first files: identity, config.toml, stores; safe to repeat. What was made now, in order."""
+    from elias.config.default_file import DEFAULT_FILE
+    from elias.config.file import CONFIG_FILE
+    from elias_trainer.contract import write_whole
+
+    try:
+        from elias.adapters.signing.identity import create_identity
+    except ModuleNotFoundError as error:
+        raise missing_node_package(error) from error
+    made = []
+    config.home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if create_identity(config.home / IDENTITY_FOLDER):
+        made.append(config.home / IDENTITY_FOLDER)
+    if not (config.home / CONFIG_FILE).exists():
+        write_whole(config.home / CONFIG_FILE, DEFAULT_FILE.encode())
+        made.append(config.home / CONFIG_FILE)
+    had_database = (config.home / DATABASE_FILE).exists()
+    open_stores(config).close()
+    if config.store.url is None and not had_database:
+        made.append(config.home / DATABASE_FILE)
+    return tuple(made)
