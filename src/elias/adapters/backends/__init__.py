@@ -1,0 +1,1 @@
+"""Places where a segment can be trained."""

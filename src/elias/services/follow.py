@@ -1,0 +1,138 @@
+"""Stays with one segment until it has ended: renews its lease, keeps its events, passes on what the user wants."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from elias.domain.run import Segment, SegmentFailure, SegmentState, Wish
+from elias.errors import (
+    BackendError,
+    BudgetExhausted,
+    EliasError,
+    QuotaExhausted,
+    VerificationError,
+)
+from elias.ports.backend import Backend, CanPause, NeedsLease, Status, StreamsEvents
+from elias.ports.stores import RunStore
+from elias.units import Clock, Money, instant, rfc3339
+from elias_trainer.contract import FailureKind
+
+MOST_POLL_FAILURES = 20
+"""In a row; then the segment is given up and its successor starts from the newest checkpoint that came home."""
+OVERTIME = timedelta(minutes=10)
+"""A segment that has not ended so long after its limit is not coming back by itself."""
+
+
+class Stopping(BaseException):
+    """The engine stops: this step has not ended and will be called again. No Exception, so that nobody records it."""
+
+
+@dataclass(kw_only=True)
+class Follower:
+    runs: RunStore
+    clock: Clock
+    poll_every: timedelta
+    stopping: threading.Event = field(default_factory=threading.Event)
+
+    def follow(self, backend: Backend, segment: Segment) -> Status:
+        """The final status. Raises Stopping."""
+        asked, failures = Wish.GO, 0
+        after = max((int(event["seq"]) for event in self.runs.events(segment.key)), default=-1)
+        while True:
+            try:
+                status = self._look(backend, segment)
+                after = self._keep_events(backend, segment, after)
+                failures = 0
+            except BackendError as error:
+                failures += 1
+                if failures >= MOST_POLL_FAILURES:
+                    return Status(state=SegmentState.FAILED, failure=failure_of(error))
+                self._pause(self.poll_every * min(2**failures, 60))
+                continue
+            if status.state.is_final:
+                return status
+            asked = self._pass_on(self.runs.get(segment.run).wish, asked, backend, segment)
+            if self._is_overdue(segment, status):
+                backend.cancel(_handle(segment))
+            self._pause(self.poll_every)
+
+    def wait(self, run_id: str, until: datetime) -> None:
+        """Return at `until`, or as soon as the run is to be paused or cancelled. Raises Stopping."""
+        while self.clock.now() < until and self.runs.get(run_id).wish is Wish.GO:
+            self._pause(min(self.poll_every, until - self.clock.now()))
+
+    def _look(self, backend: Backend, segment: Segment) -> Status:
+        handle = _handle(segment)
+        if isinstance(backend, NeedsLease):
+            backend.renew(handle)
+        return backend.poll(handle)
+
+    def _keep_events(self, backend: Backend, segment: Segment, after: int) -> int:
+        """The `seq` of the newest one kept."""
+        if not isinstance(backend, StreamsEvents):
+            return after
+        events = list(backend.events(_handle(segment), after))
+        if events:
+            self.runs.append_events(segment.key, events)
+        return max((int(event["seq"]) for event in events), default=after)
+
+    def _pass_on(self, wish: Wish, asked: Wish, backend: Backend, segment: Segment) -> Wish:
+        if wish is asked:
+            return asked
+        if wish is Wish.PAUSE and isinstance(backend, CanPause):
+            backend.pause(_handle(segment))
+        elif wish is not Wish.GO:
+            backend.cancel(_handle(segment))
+        return wish
+
+    def _is_overdue(self, segment: Segment, status: Status) -> bool:
+        if segment.planned_for is None or status.started_at is None:
+            return False
+        return self.clock.now() > status.started_at + segment.planned_for + OVERTIME
+
+    def _pause(self, span: timedelta) -> None:
+        if self.stopping.wait(max(0.0, span.total_seconds())):
+            raise Stopping
+
+
+def failure_of(error: EliasError) -> SegmentFailure:
+    """What an error on the way means for the segment."""
+    kinds: tuple[tuple[type[EliasError], FailureKind], ...] = (
+        (QuotaExhausted, FailureKind.QUOTA),
+        (BudgetExhausted, FailureKind.BUDGET),
+        (VerificationError, FailureKind.VERIFICATION),
+        (BackendError, FailureKind.INFRASTRUCTURE),
+    )
+    kind = next((kind for error_type, kind in kinds if isinstance(error, error_type)), FailureKind.USER)
+    return SegmentFailure(kind=kind, message=error.what, fix=error.fix)
+
+
+def status_to_json(status: Status) -> dict[str, Any]:
+    failure = status.failure
+    return {
+        "state": str(status.state),
+        "started_at": rfc3339(status.started_at) if status.started_at else None,
+        "ended_at": rfc3339(status.ended_at) if status.ended_at else None,
+        "cost": status.cost.micro_usd,
+        "failure": [str(failure.kind), failure.message, failure.fix] if failure else None,
+    }
+
+
+def status_from_json(raw: dict[str, Any]) -> Status:
+    failure = raw["failure"]
+    return Status(
+        state=SegmentState(raw["state"]),
+        started_at=instant(raw["started_at"]) if raw["started_at"] else None,
+        ended_at=instant(raw["ended_at"]) if raw["ended_at"] else None,
+        cost=Money(raw["cost"]),
+        failure=SegmentFailure(kind=FailureKind(failure[0]), message=failure[1], fix=failure[2]) if failure else None,
+    )
+
+
+def _handle(segment: Segment) -> str:
+    if segment.handle is None:
+        raise BackendError(f"{segment.key} was never submitted", fix=f"elias run resume {segment.run}")
+    return segment.handle

@@ -1,0 +1,113 @@
+"""What a run does next, from its wish and its segments alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from elias.domain.run import Bounds, Checkpoint, Run, RunState, Segment, SegmentState, Wish
+from elias.units import FREE, Money
+from elias_trainer.contract import FailureKind
+
+MOST_FAILURES = 5
+"""Segments in a row that ended badly without a new checkpoint."""
+CURABLE = (FailureKind.CAPACITY, FailureKind.PREEMPTED, FailureKind.INFRASTRUCTURE)
+NO_QUOTA_WAIT = timedelta(hours=1)
+FIRST_WAIT, LONGEST_WAIT = timedelta(seconds=1), timedelta(minutes=5)
+
+
+@dataclass(frozen=True, slots=True)
+class GoOn:
+    """Carry on the segment that is under way."""
+
+    segment: Segment
+
+
+@dataclass(frozen=True, slots=True)
+class Begin:
+    """Plan a segment, from `start`."""
+
+    number: int
+    start: Checkpoint | None
+    wait: timedelta = timedelta(0)
+    """First, because the last one failed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """The adapter is there: make it an artifact."""
+
+    segment: Segment
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    state: RunState
+    reason: str | None
+
+
+Move = GoOn | Begin | Finish | End
+
+
+def next_move(run: Run, segments: Sequence[Segment], failures: int) -> Move:
+    """`failures` counts the segments in a row that made no progress since the run was last started."""
+    last = segments[-1] if segments else None
+    if run.state is RunState.DONE:
+        return End(RunState.DONE, None)
+    if last and not last.state.is_final:
+        return GoOn(last)
+    if last and last.state is SegmentState.DONE:
+        return Finish(last)
+    if run.wish is Wish.CANCEL:
+        return End(RunState.CANCELLED, _stopped_at(segments, "cancelled"))
+    if run.wish is Wish.PAUSE:
+        return End(RunState.PAUSED, _stopped_at(segments, "paused"))
+    number, start = (last.number + 1 if last else 1), newest_checkpoint(segments)
+    if last is None or failures == 0:
+        return Begin(number, start)
+    why = last.failure.message if last.failure else f"the last one ended {last.state} at once"
+    if last.failure and last.failure.kind is FailureKind.QUOTA:
+        return Begin(number, start, NO_QUOTA_WAIT)
+    if last.failure and last.failure.kind not in CURABLE:
+        return End(RunState.FAILED, why)
+    if failures >= MOST_FAILURES:
+        return End(RunState.FAILED, f"{failures} segments in a row made no progress; {why}")
+    return Begin(number, start, min(LONGEST_WAIT, FIRST_WAIT * 2 ** (failures - 1)))
+
+
+def newest_checkpoint(segments: Sequence[Segment]) -> Checkpoint | None:
+    return max((s.end for s in segments if s.end), key=lambda c: c.step, default=None)
+
+
+def counts_as_failure(segment: Segment) -> bool:
+    """Whether trying the same again would be in vain, or nearly."""
+    if segment.state is SegmentState.DONE:
+        return False
+    if segment.failure and segment.failure.kind not in CURABLE:
+        return True
+    return segment.end is None or (segment.start is not None and segment.end.step <= segment.start.step)
+
+
+def time_spent(segments: Sequence[Segment]) -> timedelta:
+    spans = [s.ended_at - s.started_at for s in segments if s.started_at and s.ended_at]
+    return sum(spans, timedelta(0))
+
+
+def money_left(bounds: Bounds, segments: Sequence[Segment]) -> Money | None:
+    if bounds.budget is None:
+        return None
+    spent = sum((s.cost for s in segments), FREE)
+    return bounds.budget - spent if bounds.budget > spent else FREE
+
+
+def time_left(bounds: Bounds, segments: Sequence[Segment], now: datetime) -> timedelta | None:
+    """Until the adapter must be written, whatever was reached; None has no such moment."""
+    limits = [bounds.train_for - time_spent(segments)] if bounds.train_for else []
+    limits += [bounds.by - now] if bounds.by else []
+    return max(timedelta(seconds=1), min(limits)) if limits else None
+
+
+def _stopped_at(segments: Sequence[Segment], how: str) -> str:
+    newest = newest_checkpoint(segments)
+    return f"{how} at step {newest.step}" if newest else f"{how} before its first checkpoint"

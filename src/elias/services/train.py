@@ -1,0 +1,319 @@
+"""The coordinator: carries a run from segment to segment until its adapter is an artifact.
+
+Every step below may be cut off anywhere and called again: a segment's number is fixed before anything is launched, a
+backend takes one key once, and a segment is written down as ended only when what it left has come home and was checked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from elias.domain.corpus import Corpus
+from elias.domain.offer import Need, Offer
+from elias.domain.plan import PlannedSegment
+from elias.domain.run import Run, RunState, Segment, SegmentState
+from elias.errors import BackendError, EliasError, VerificationError
+from elias.ports.backend import Backend, Bundle, CanForget, NeedsLease, Status
+from elias.ports.durable import Steps
+from elias.ports.stores import BlobStore, CorpusStore, RunStore
+from elias.services.follow import Follower, failure_of, status_from_json, status_to_json
+from elias.services.next_move import (
+    Begin,
+    End,
+    Finish,
+    GoOn,
+    counts_as_failure,
+    money_left,
+    newest_checkpoint,
+    next_move,
+    time_left,
+)
+from elias.services.plan import Ask, plan_segment
+from elias.services.run_folder import CORPUS, TRAINER, RunFolder, file_input, with_base_digest
+from elias.units import Clock, instant, rfc3339
+from elias_trainer.contract import AtDeadline, Digest, Input, Job, Lease, Limits, Result
+
+WORKFLOW = "train/1"
+"""Raise the number when work begun under the old steps can no longer go on under the new."""
+LEASE_FILE = "lease"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Means:
+    """What the coordinator works with."""
+
+    runs: RunStore
+    corpora: CorpusStore
+    blobs: BlobStore
+    backends: Callable[[str], Mapping[str, Backend]]
+    """Strategy -> the places it allows, by name."""
+    archive: Callable[[Path], None]
+    """Writes the trainer's archive."""
+    finish: Callable[[Run, Sequence[Segment], Path], Digest]
+    """Makes the artifact of a finished run out of its last `out/` folder; safe to repeat."""
+    folders: Path
+    """Holds a folder for each run."""
+    clock: Clock
+    node: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Pace:
+    poll_every: timedelta = timedelta(milliseconds=500)
+    lease: timedelta = timedelta(seconds=30)
+    checkpoint_every: timedelta = timedelta(minutes=5)
+
+
+class Coordinator:
+    def __init__(self, means: Means, pace: Pace | None = None) -> None:
+        self.means = means
+        self.pace = pace or Pace()
+        self.follower = Follower(runs=means.runs, clock=means.clock, poll_every=self.pace.poll_every)
+
+    def stop(self) -> None:
+        """Let every step in flight end unfinished; the trainers pause by themselves unless somebody goes on."""
+        self.follower.stopping.set()
+
+    def carry(self, steps: Steps, run_id: str) -> None:
+        """The workflow. Deterministic between its steps, which alone touch the world."""
+        failures = 0
+        while True:
+            move = steps.step("plan", self.plan_next, run_id, failures)
+            if move["do"] == "end":
+                return
+            if move["do"] == "wait":
+                steps.step("wait", self.wait, run_id, move["until"])
+                continue
+            if move["do"] == "finish":
+                steps.step("finish", self.finish, run_id, move["segment"])
+                continue
+            number = move["segment"]
+            refused = steps.step("submit", self.submit, run_id, number)
+            status = refused or steps.step("follow", self.follow, run_id, number)
+            failures = failures + 1 if steps.step("collect", self.collect, run_id, number, status) else 0
+
+    # The steps
+
+    def plan_next(self, run_id: str, failures: int) -> dict[str, Any]:
+        runs = self.means.runs
+        run, segments = runs.get(run_id), runs.segments(run_id)
+        match next_move(run, segments, failures):
+            case GoOn(segment):
+                runs.update(run_id, state=RunState.RUNNING, reason=None, node=self.means.node)
+                return {"do": "segment", "segment": segment.number}
+            case Finish(segment):
+                return {"do": "finish", "segment": segment.number}
+            case End(state, reason):
+                runs.update(run_id, state=state, reason=reason)
+                return {"do": "end"}
+            case Begin(_, _, wait) if wait and segments and not self._has_waited(segments[-1], wait):
+                until = (segments[-1].ended_at or self.means.clock.now()) + wait
+                return self._wait(run, until, f"trying again; {_why(segments[-1])}")
+            case Begin(number, _, _):
+                return self._begin(run, segments, number)
+
+    def wait(self, run_id: str, until: str) -> None:
+        """Until that instant, or until the user wants something else."""
+        self.follower.wait(run_id, instant(until))
+
+    def submit(self, run_id: str, number: int) -> dict[str, Any] | None:
+        """None once the place has it; else how it was refused."""
+        run, segment = self._run_and_segment(run_id, number)
+        if segment.state.is_final or segment.handle:
+            return None
+        try:
+            backend = self._backend(run, segment)
+            bundle = Bundle(job=self._folder(run).job(number), folder=self._folder(run).inputs(number), label=run.label)
+            handle = backend.submit(segment.key, bundle, self._offer(backend, run, segment))
+        except EliasError as error:
+            ended = self.means.clock.now()
+            return status_to_json(Status(state=SegmentState.FAILED, ended_at=ended, failure=failure_of(error)))
+        self.means.runs.put_segment(replace(segment, handle=handle, started_at=self.means.clock.now()))
+        return None
+
+    def follow(self, run_id: str, number: int) -> dict[str, Any]:
+        run, segment = self._run_and_segment(run_id, number)
+        try:
+            return status_to_json(self.follower.follow(self._backend(run, segment), segment))
+        except EliasError as error:
+            return status_to_json(Status(state=SegmentState.FAILED, failure=failure_of(error)))
+
+    def collect(self, run_id: str, number: int, answer: dict[str, Any]) -> bool:
+        """Bring home and check what the segment left, write down its end; whether it counts as a failure."""
+        run, segment = self._run_and_segment(run_id, number)
+        if segment.state.is_final:
+            return counts_as_failure(segment)
+        status = status_from_json(answer)
+        try:
+            if segment.handle:
+                self._bring_home(run, segment)
+            ended = self._ended(run, segment, status)
+        except EliasError as error:
+            ended = replace(segment, state=SegmentState.FAILED, failure=failure_of(error), cost=status.cost)
+        ended = replace(ended, ended_at=status.ended_at or self.means.clock.now())
+        self.means.runs.put_segment(ended)
+        return counts_as_failure(ended)
+
+    def finish(self, run_id: str, number: int) -> None:
+        run, segments = self.means.runs.get(run_id), self.means.runs.segments(run_id)
+        folder = self._folder(run)
+        try:
+            artifact = self.means.finish(run, segments, folder.outputs(number))
+        except EliasError as error:
+            self.means.runs.update(run_id, state=RunState.FAILED, reason=_line(error))
+            return
+        self.means.runs.update(run_id, state=RunState.DONE, reason=None, artifact=artifact)
+        folder.drop_old_checkpoints(segments, newest_checkpoint(segments))
+        for segment in segments:
+            backend = self._backend(run, segment)
+            if segment.handle and isinstance(backend, CanForget):
+                backend.forget(segment.handle)
+
+    # What the steps are made of
+
+    def _begin(self, run: Run, segments: Sequence[Segment], number: int) -> dict[str, Any]:
+        now = self.means.clock.now()
+        try:
+            corpus = self.means.corpora.get(run.corpus)
+            places = self.means.backends(run.strategy)
+            need = self._need(run, corpus)
+            offers = [offer for place in places.values() for offer in place.offers(need)]
+            left = time_left(run.bounds, segments, now)
+            spans = [span for span in (left, run.bounds.segment) if span is not None]
+            budget = money_left(run.bounds, segments)
+            ask = Ask(label=run.label, now=now, span=min(spans, default=None), budget_left=budget)
+            plan = plan_segment(ask, offers)
+            if not plan.segments:
+                return self._nowhere(run, plan.wait_until, plan.reason)
+            self._prepare(run, segments, corpus, number, plan.segments[0])
+        except BackendError as error:
+            return self._wait(run, now + timedelta(minutes=1), _line(error))
+        except EliasError as error:
+            self.means.runs.update(run.id, state=RunState.FAILED, reason=_line(error))
+            return {"do": "end"}
+        return {"do": "segment", "segment": number}
+
+    def _prepare(
+        self, run: Run, segments: Sequence[Segment], corpus: Corpus, number: int, planned: PlannedSegment
+    ) -> None:
+        """Lay out the segment's files, then write it down: from here on it has this number and this job."""
+        folder, start = self._folder(run), newest_checkpoint(segments)
+        trainer = folder.trainer() or self._archive()
+        sources = {CORPUS: self.means.blobs.path(corpus.train), TRAINER: trainer}
+        checkpoint = None
+        if start:
+            path = f"checkpoint/{Path(start.path).name}"
+            sources[path] = folder.checkpoint_folder(start)
+            checkpoint = Input(path=path, digest=start.digest)
+        segment = Segment(
+            run=run.id, number=number, backend=planned.offer.backend, planned_for=planned.span, start=start
+        )
+        leased = isinstance(self.means.backends(run.strategy)[planned.offer.backend], NeedsLease)
+        job = Job(
+            run=run.id,
+            segment=segment.key,
+            base=run.base,
+            corpus=Input(path=CORPUS, digest=corpus.train),
+            recipe=run.recipe,
+            limits=self._limits(run, segments, planned),
+            checkpoint=checkpoint,
+            trainer=file_input(TRAINER, trainer).digest,
+            lease=Lease(path=LEASE_FILE, seconds=self.pace.lease.total_seconds()) if leased else None,
+        )
+        earlier = [result for s in segments if (result := folder.result(s.number))]
+        job = with_base_digest(job, earlier[-1].base_digest if earlier else None)
+        folder.prepare(number, job, sources)
+        self.means.runs.put_segment(segment)
+        self.means.runs.update(run.id, state=RunState.RUNNING, reason=None, node=self.means.node)
+
+    def _limits(self, run: Run, segments: Sequence[Segment], planned: PlannedSegment) -> Limits:
+        left = time_left(run.bounds, segments, self.means.clock.now())
+        is_last = left is not None and planned.span is not None and planned.span >= left
+        start, steps = newest_checkpoint(segments), run.bounds.segment_steps
+        return Limits(
+            seconds=planned.span.total_seconds() if planned.span else None,
+            at_deadline=AtDeadline.FINISH if is_last else AtDeadline.PAUSE,
+            checkpoint_every_s=self.pace.checkpoint_every.total_seconds(),
+            stop_at_step=(start.step if start else 0) + steps if steps else None,
+        )
+
+    def _bring_home(self, run: Run, segment: Segment) -> None:
+        folder = self._folder(run)
+        self._backend(run, segment).fetch(segment.handle or "", folder.outputs(segment.number))
+        self.means.runs.append_events(segment.key, folder.events(segment.number))
+
+    def _ended(self, run: Run, segment: Segment, status: Status) -> Segment:
+        """The segment's end as the files show it. Raises VerificationError when they are not what was written."""
+        folder = self._folder(run)
+        result = folder.result(segment.number)
+        ended = replace(
+            segment,
+            state=status.state,
+            started_at=status.started_at or segment.started_at,
+            cost=status.cost,
+            failure=status.failure,
+            end=folder.verified_checkpoint(segment.number) if segment.handle else None,
+        )
+        if status.state is SegmentState.DONE:
+            folder.verify_adapter(segment.number, _belonging(result, segment))
+        return ended
+
+    def _nowhere(self, run: Run, until: Any, reason: str | None) -> dict[str, Any]:
+        if until is not None:
+            return self._wait(run, until, reason)
+        self.means.runs.update(run.id, state=RunState.FAILED, reason=reason)
+        return {"do": "end"}
+
+    def _wait(self, run: Run, until: Any, reason: str | None) -> dict[str, Any]:
+        self.means.runs.update(run.id, state=RunState.WAITING, reason=reason)
+        return {"do": "wait", "until": rfc3339(until)}
+
+    def _has_waited(self, last: Segment, wait: timedelta) -> bool:
+        return last.ended_at is None or self.means.clock.now() >= last.ended_at + wait
+
+    def _need(self, run: Run, corpus: Corpus) -> Need:
+        size = self.means.blobs.path(corpus.train).stat().st_size
+        return Need(base=run.base, recipe=run.recipe, label=run.label, corpus_bytes=size)
+
+    def _archive(self) -> Path:
+        path = self.means.folders / ".trainer" / TRAINER
+        self.means.archive(path)
+        return path
+
+    def _offer(self, backend: Backend, run: Run, segment: Segment) -> Offer:
+        """An open one where there is one: by now the segment itself may have taken the place's last room."""
+        offers = backend.offers(self._need(run, self.means.corpora.get(run.corpus)))
+        if not offers:
+            raise BackendError(f"{segment.backend} offers nothing any more", fix=f"elias run resume {run.id}")
+        return next((offer for offer in offers if not offer.refused), offers[0])
+
+    def _backend(self, run: Run, segment: Segment) -> Backend:
+        return self.means.backends(run.strategy)[segment.backend]
+
+    def _folder(self, run: Run) -> RunFolder:
+        return RunFolder(self.means.folders / run.id)
+
+    def _run_and_segment(self, run_id: str, number: int) -> tuple[Run, Segment]:
+        run = self.means.runs.get(run_id)
+        return run, next(s for s in self.means.runs.segments(run_id) if s.number == number)
+
+
+def _belonging(result: Result | None, segment: Segment) -> Result:
+    if result is None or (result.run, result.segment) != (segment.run, segment.key):
+        raise VerificationError(
+            f"result.json of {segment.key} is missing or of another segment",
+            fix=f"elias run resume {segment.run} goes on from its newest checkpoint",
+        )
+    return result
+
+
+def _line(error: EliasError) -> str:
+    return f"{error.what} (fix: {error.fix})"
+
+
+def _why(segment: Segment) -> str:
+    return segment.failure.message if segment.failure else f"the last segment ended {segment.state} at once"

@@ -1,0 +1,40 @@
+"""A trainer that trains nothing but keeps the whole contract: files, checkpoints, deadline, lease, signals.
+
+For tests of what stands around a trainer: backends, the coordinator, crashes. It is a real program in a real process
+and needs the standard library only. Each step's digest follows from the one before, and the adapter is all of them in
+a row, so that a lost, repeated or reordered step shows in its bytes.
+"""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from importlib import resources
+from pathlib import Path
+
+from elias_trainer.contract import BaseModel, write_whole
+
+_EPOCH = (1980, 1, 1, 0, 0, 0)
+
+
+def fake_base(*, step_s: float = 0.01, fail: str | None = None, die_at: int | None = None) -> BaseModel:
+    """The base that tells the fake trainer how to behave.
+
+    `step_s` seconds a step takes; `fail` such as `user@5`, the kind of failure it reports in place of step 5;
+    `die_at` the step in place of which it vanishes without a word.
+    """
+    words = [f"step_s={step_s}"] + ([f"fail={fail}"] if fail else []) + ([f"die_at={die_at}"] if die_at else [])
+    return BaseModel(reference="fake:" + ",".join(words))
+
+
+def build_fake_trainer(path: Path) -> Path:
+    """Write the archive, the same bytes every time."""
+    contract = resources.files("elias_trainer").joinpath("contract.py").read_bytes()
+    program = resources.files("elias.testing.fake_trainer").joinpath("program.py").read_bytes()
+    files = {"__main__.py": program, "elias_trainer/__init__.py": b"", "elias_trainer/contract.py": contract}
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in files.items():
+            archive.writestr(zipfile.ZipInfo(name, _EPOCH), data)
+    write_whole(path, stream.getvalue())
+    return path
