@@ -1,0 +1,131 @@
+"""Held-out loss: what each contender pays for the very same answers, in nats a token."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from elias.adapters.evaluators.heldout import group_of, read_examples
+from elias.domain.corpus import Example
+from elias.errors import EngineError
+from elias.ports.evaluator import Contender, EvaluatorContext, Measurement
+from elias_trainer.contract import BaseModel, Input, ScoreJob, digest_file, to_json, tree_digest
+
+METRIC = "heldout_loss"
+TRAINER = (sys.executable, "-I", "-m", "elias_trainer")
+_TAIL_CHARACTERS = 1500
+
+
+class HeldoutLoss:
+    """Runs the trainer's `score` program once for all contenders; value = nats, weight = tokens of the answer."""
+
+    lower_is_better = True
+
+    def __init__(self, context: EvaluatorContext, trainer: Sequence[str] = TRAINER) -> None:
+        self._context = context
+        self._trainer = trainer
+        self._notes: dict[str, str] = {}
+
+    def measure(self, base: BaseModel, contenders: Sequence[Contender], heldout: Path) -> Sequence[Measurement]:
+        """Raises EngineError with the end of what the program said."""
+        self._notes = {}
+        examples = {example.id: example for example in read_examples(heldout)}
+        if not examples:
+            return ()
+        cache = self._context.home / "cache"
+        cache.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix="score-", dir=cache) as folder:
+            job = ScoreJob(
+                base=base,
+                adapters=tuple(_brought(Path(folder), c.name, c.adapter) for c in contenders if c.adapter is not None),
+                corpus=_brought(Path(folder), "heldout.jsonl", heldout),
+                sequence_length=self._context.sequence_length,
+            )
+            scores = self._score(job, Path(folder))
+        columns = {c.name: "base" if c.adapter is None else c.name for c in contenders}
+        return list(self._measurements(scores, examples, columns))
+
+    def notes(self) -> Mapping[str, str]:
+        return dict(self._notes)
+
+    def _score(self, job: ScoreJob, folder: Path) -> list[dict[str, Any]]:
+        spec, out, cache = folder / "score.json", folder / "out", self._context.home / "cache" / "bases"
+        spec.write_bytes(to_json(job))
+        cache.mkdir(parents=True, exist_ok=True)
+        command = [*self._trainer, "score", "--job", str(spec), "--out", str(out), "--cache", str(cache)]
+        threads = str(self._context.threads)
+        environment = {**os.environ, "OMP_NUM_THREADS": threads, "OMP_WAIT_POLICY": "PASSIVE"}
+        ended = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, env=environment, check=False
+        )
+        if ended.returncode != 0:
+            raise _failed(f"it ended with {ended.returncode}", ended)
+        try:
+            with (out / "scores.jsonl").open("rb") as lines:
+                return [json.loads(line) for line in lines]
+        except (OSError, ValueError) as error:
+            raise _failed(f"its scores.jsonl cannot be read ({error})", ended) from error
+
+    def _measurements(
+        self, scores: Iterable[dict[str, Any]], examples: Mapping[str, Example], columns: Mapping[str, str]
+    ) -> Iterable[Measurement]:
+        scored = tokens = 0
+        for line in scores:
+            try:
+                example, weight = examples[line["example"]], int(line["tokens"])
+                values = {name: float(line["nll"][column]) for name, column in columns.items()}
+            except (KeyError, TypeError, ValueError) as error:
+                raise EngineError(
+                    f"the score program left out something it was asked for: {error!r}",
+                    fix="install node and trainer in the same version: pip install -U 'elias-node[node,train]'",
+                ) from error
+            if weight == 0:
+                continue  # the prompt alone fills the sequence: no token of the answer was seen
+            scored, tokens = scored + 1, tokens + weight
+            for name, value in values.items():
+                yield Measurement(
+                    metric=METRIC,
+                    contender=name,
+                    example=example.id,
+                    value=value,
+                    weight=weight,
+                    group=group_of(example),
+                )
+        self._notes["heldout_loss"] = (
+            f"{scored} of {len(examples)} held-out examples, {tokens} tokens of their answers, "
+            f"each cut at {self._context.sequence_length} tokens with its prompt"
+        )
+
+
+def _brought(folder: Path, name: str, source: Path) -> Input:
+    """A file, or a folder's files, inside the job's folder, which a job never leaves. Linked where the disk allows."""
+    if source.is_file():
+        _link(source, folder / name)
+        return Input(path=name, digest=digest_file(folder / name))
+    for path in source.rglob("*"):
+        if path.is_file():
+            _link(path, folder / name / path.relative_to(source))
+    return Input(path=name, digest=tree_digest(folder / name))
+
+
+def _link(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        target.hardlink_to(source.resolve())
+    except OSError:  # another disk, or one without hard links
+        shutil.copyfile(source, target)
+
+
+def _failed(how: str, ended: subprocess.CompletedProcess[str]) -> EngineError:
+    tail = (ended.stderr.strip() or ended.stdout.strip() or "it said nothing")[-_TAIL_CHARACTERS:]
+    return EngineError(
+        f"the held-out loss could not be measured: {how}\n{tail}",
+        fix="see its last lines above; `elias doctor` tells whether the base and the memory for it are there",
+    )

@@ -1,0 +1,111 @@
+"""The held-out loss over a real process. The score program here measures bytes; the real one is in tests/trainer."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from elias.adapters.evaluators.heldout_loss import HeldoutLoss
+from elias.errors import EngineError, InputError
+from elias.ports.evaluator import Contender, EvaluatorContext
+from elias.testing.evaluator_suite import EvaluatorSuite, Trial, function_example, write_heldout
+from elias_trainer.contract import BaseModel
+
+Context = Callable[..., EvaluatorContext]
+BASE = BaseModel(reference="tiny")
+EXAMPLES = [
+    function_example("a", 'def inc(x):\n    """More."""\n', "    return x + 1\n", stage=1),
+    function_example("b", 'def neg(x):\n    """Less."""\n', "    return -x\n"),
+]
+BYTES = """
+import argparse, json, pathlib
+from elias_trainer.contract import ScoreJob, digest_file, from_json, tree_digest
+parser = argparse.ArgumentParser()
+for name in ("verb", "--job", "--out", "--cache"):
+    parser.add_argument(name)
+given = parser.parse_args()
+folder = pathlib.Path(given.job).parent
+job = from_json(ScoreJob, pathlib.Path(given.job).read_bytes())
+assert given.verb == "score" and pathlib.Path(given.cache).is_dir() and job.sequence_length == 512
+assert digest_file(folder / job.corpus.path) == job.corpus.digest
+factors = {"base": 1.0}
+for adapter in job.adapters:
+    assert tree_digest(folder / adapter.path) == adapter.digest
+    factors[adapter.path] = float((folder / adapter.path / "factor").read_text())
+out = pathlib.Path(given.out)
+out.mkdir()
+with (out / "scores.jsonl").open("w") as lines:
+    for line in (folder / job.corpus.path).open():
+        example = json.loads(line)
+        size = len(example["messages"][-1]["content"])
+        scores = {name: factor * size for name, factor in factors.items()}
+        print(json.dumps({"example": example["id"], "tokens": size, "nll": scores}), file=lines)
+"""
+
+
+@pytest.fixture
+def trainer(tmp_path: Path) -> list[str]:
+    (tmp_path / "bytes.py").write_text(BYTES)
+    return [sys.executable, str(tmp_path / "bytes.py")]
+
+
+@pytest.fixture
+def field(tmp_path: Path) -> list[Contender]:
+    for name, factor in (("new", "0.5"), ("old", "0.75")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "factor").write_text(factor)
+    return [
+        Contender(name="candidate", adapter=tmp_path / "new"),
+        Contender(name="in_service", adapter=tmp_path / "old"),
+        Contender(name="base", adapter=None),
+    ]
+
+
+def test_all_contenders_pay_for_the_same_tokens(
+    context: Context, trainer: list[str], field: list[Contender], tmp_path: Path
+) -> None:
+    evaluator = HeldoutLoss(context(), trainer)
+    found = evaluator.measure(BASE, field, write_heldout(tmp_path / "heldout.jsonl", EXAMPLES))
+    per_token = {(m.contender, m.example): m.value / m.weight for m in found}
+    assert per_token == {(c, e): f for e in "ab" for c, f in (("candidate", 0.5), ("in_service", 0.75), ("base", 1.0))}
+    assert "2 of 2 held-out examples" in evaluator.notes()["heldout_loss"]
+    assert list((tmp_path / "home" / "cache").iterdir()) == [tmp_path / "home" / "cache" / "bases"]
+
+
+def test_a_program_that_fails_is_an_error_with_its_last_words(
+    context: Context, field: list[Contender], tmp_path: Path
+) -> None:
+    failing = [sys.executable, "-c", "import sys; sys.exit('the base is not there')"]
+    with pytest.raises(EngineError, match="it ended with 1\nthe base is not there"):
+        HeldoutLoss(context(), failing).measure(BASE, field, write_heldout(tmp_path / "h", EXAMPLES))
+
+
+@pytest.mark.parametrize(
+    ("written", "said"), [("", "cannot be read"), ("{}", "left out something"), ("[", "cannot be read")]
+)
+def test_scores_that_are_not_whole_are_an_error(
+    context: Context, field: list[Contender], tmp_path: Path, written: str, said: str
+) -> None:
+    program = "import pathlib, sys; out = pathlib.Path(sys.argv[sys.argv.index('--out') + 1]); "
+    program += f"out.mkdir(); text = {written!r}; text and (out / 'scores.jsonl').write_text(text)"
+    with pytest.raises(EngineError, match=said):
+        HeldoutLoss(context(), [sys.executable, "-c", program]).measure(
+            BASE, field, write_heldout(tmp_path / "h", EXAMPLES)
+        )
+
+
+def test_a_broken_line_names_its_number(context: Context, field: list[Contender], tmp_path: Path) -> None:
+    heldout = write_heldout(tmp_path / "h", EXAMPLES)
+    heldout.write_bytes(heldout.read_bytes() + b"{broken\n")
+    with pytest.raises(InputError, match="line 3"):
+        HeldoutLoss(context()).measure(BASE, field, heldout)
+
+
+class TestContract(EvaluatorSuite):
+    @pytest.fixture
+    def trial(self, context: Context, trainer: list[str], field: list[Contender], tmp_path: Path) -> Trial:
+        heldout = write_heldout(tmp_path / "heldout.jsonl", EXAMPLES)
+        return Trial(evaluator=HeldoutLoss(context(), trainer), base=BASE, contenders=field, heldout=heldout)
