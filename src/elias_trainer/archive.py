@@ -7,6 +7,7 @@ differs between its builds).
 from __future__ import annotations
 
 import io
+import sys
 import zipfile
 from pathlib import Path
 
@@ -37,7 +38,7 @@ def archive_bytes() -> bytes:
 
 def running_archive() -> Path | None:
     """The .pyz that this program was started from; None when it runs from a folder."""
-    found = getattr(__loader__, "archive", None)
+    found = getattr(sys.modules[__name__].__loader__, "archive", None)
     return Path(found) if found else None
 
 

@@ -1,4 +1,4 @@
-"""Why a segment cannot go on, in words for a person and in a kind for whoever plans the next one. Standard library only."""
+"""Why a segment cannot go on: words for a person, a kind for whoever plans the next one. Standard library only."""
 
 from __future__ import annotations
 

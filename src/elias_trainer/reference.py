@@ -122,7 +122,5 @@ def _read_json(path: Path) -> dict[str, Any]:
     try:
         found = json.loads(path.read_bytes())
     except ValueError as error:
-        raise Refusal(
-            FailureKind.USER, f"{path} is not JSON: {error}", fix="fetch the model's files again"
-        ) from error
+        raise Refusal(FailureKind.USER, f"{path} is not JSON: {error}", fix="fetch the model's files again") from error
     return found if isinstance(found, dict) else {}

@@ -59,6 +59,10 @@ class Stop:
         os.close(self._wake_read)
         os.close(self._wake_write)
 
+    def elapsed(self) -> float:
+        """Seconds since the start."""
+        return time.monotonic() - self.started
+
     def limit(self, seconds: float | None) -> None:
         """Stop this many seconds after the start; called again as the time to keep back becomes known."""
         self._deadline = None if seconds is None else self.started + seconds

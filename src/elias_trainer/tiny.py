@@ -93,7 +93,9 @@ def _save(model: Any, tokenizer: Any, folder: Path) -> None:
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     config = model.config.to_dict()
     config.pop("transformers_version", None)
-    write_whole(folder / "config.json", canonical_json(config | {"architectures": ["LlamaForCausalLM"]}))
+    write_whole(
+        folder / "config.json", canonical_json(config | {"architectures": ["LlamaForCausalLM"], "dtype": "float32"})
+    )
     tokenizer.save_pretrained(folder)
 
 
@@ -119,7 +121,7 @@ def _sample(source: random.Random, tokenizer: Any) -> str:
     verb, noun = source.choice(["add", "take", "times"]), source.choice(["cats", "files", "steps", "words"])
     number = source.randrange(2, 10)
     sign = {"add": "+", "take": "-", "times": "*"}[verb]
-    question = f"def {verb}_{number}({noun}):\n    \"\"\"{noun} {sign} {number}\"\"\""
+    question = f'def {verb}_{number}({noun}):\n    """{noun} {sign} {number}"""'
     messages = [
         {"role": "user", "content": question},
         {"role": "assistant", "content": f"    return {noun} {sign} {number}"},
