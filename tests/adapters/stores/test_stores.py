@@ -1,0 +1,45 @@
+"""The shipped suites, on SQLite and on a real PostgreSQL."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from elias.config.schema import Config, Store
+from elias.ports.stores import CorpusStore, ModelStore, RunStore, SessionStore
+from elias.testing.postgres import fresh_database
+from elias.testing.store_suite import CorpusStoreSuite, ModelStoreSuite, RunStoreSuite, SessionStoreSuite
+from elias.wiring.stores import Stores, open_stores
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def stores(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Stores]:
+    url = None if request.param == "sqlite" else fresh_database(request.getfixturevalue("postgres"))
+    with open_stores(Config(home=tmp_path, store=Store(url=url))) as opened:
+        yield opened
+
+
+class TestSessions(SessionStoreSuite):
+    @pytest.fixture
+    def store(self, stores: Stores) -> SessionStore:
+        return stores.sessions
+
+
+class TestCorpora(CorpusStoreSuite):
+    @pytest.fixture
+    def store(self, stores: Stores) -> CorpusStore:
+        return stores.corpora
+
+
+class TestRuns(RunStoreSuite):
+    @pytest.fixture
+    def store(self, stores: Stores) -> RunStore:
+        return stores.runs
+
+
+class TestModels(ModelStoreSuite):
+    @pytest.fixture
+    def store(self, stores: Stores) -> ModelStore:
+        return stores.models
