@@ -118,17 +118,20 @@ def _answers(raw: dict[str, Any], where: str) -> tuple[str, str] | None:
     return chosen, rejected
 
 
-def _packs(lines: Sequence[ExampleLine], tokenizer: Any, recipe: Recipe) -> Rows:
+def documents(lines: Sequence[ExampleLine], tokenizer: Any, length: int) -> Iterator[tuple[Document, int]]:
+    """Each plain example as tokens, cut at `length`, beside how many it had before."""
     chats = [Chat(messages=line.messages, where=line.where) for line in lines]
-    tokenized = tokenize_chats(chats, tokenizer)
-    pairs = zip(lines, tokenized, strict=True)
-    made = [(_document(line, chat, recipe.sequence_length), len(chat.input_ids)) for line, chat in pairs]
+    for line, chat in zip(lines, tokenize_chats(chats, tokenizer), strict=True):
+        yield _document(line, chat, length), len(chat.input_ids)
+
+
+def _packs(lines: Sequence[ExampleLine], tokenizer: Any, recipe: Recipe) -> Rows:
+    made = list(documents(lines, tokenizer, recipe.sequence_length))
     kept = [(document, length) for document, length in made if document.trained and document.weight]
-    documents = [document for document, _ in kept]
-    lengths = [len(document) for document in documents]
-    groups = pack(lengths, recipe.sequence_length) if recipe.packing else [[index] for index in range(len(documents))]
+    lengths = [len(document) for document, _ in kept]
+    groups = pack(lengths, recipe.sequence_length) if recipe.packing else [[index] for index in range(len(kept))]
     return Rows(
-        (Packed(documents=tuple(documents[index] for index in group)) for group in groups),
+        (Packed(documents=tuple(kept[index][0] for index in group)) for group in groups),
         dropped=len(made) - len(kept),
         cut=sum(length > len(document) for document, length in kept),
     )
