@@ -46,3 +46,11 @@ def fresh_database(server: str) -> str:
     with psycopg.connect(server, autocommit=True) as connection:
         connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
     return server.replace("/postgres?", f"/{name}?")
+
+
+def emptied(server: str) -> str:
+    """The server's own database without anything of ours in it: ten times as quick as a fresh one."""
+    with psycopg.connect(server, autocommit=True) as connection:
+        connection.execute("SET client_min_messages TO error")
+        connection.execute("DROP SCHEMA IF EXISTS elias, elias_engine CASCADE")
+    return server

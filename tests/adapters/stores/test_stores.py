@@ -9,14 +9,14 @@ import pytest
 
 from elias.config.schema import Config, Store
 from elias.ports.stores import CorpusStore, ModelStore, RunStore, SessionStore
-from elias.testing.postgres import fresh_database
+from elias.testing.postgres import emptied
 from elias.testing.store_suite import CorpusStoreSuite, ModelStoreSuite, RunStoreSuite, SessionStoreSuite
 from elias.wiring.stores import Stores, open_stores
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
 def stores(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Stores]:
-    url = None if request.param == "sqlite" else fresh_database(request.getfixturevalue("postgres"))
+    url = None if request.param == "sqlite" else emptied(request.getfixturevalue("postgres"))
     with open_stores(Config(home=tmp_path, store=Store(url=url))) as opened:
         yield opened
 

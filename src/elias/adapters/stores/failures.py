@@ -88,8 +88,6 @@ def _sqlite_name(error: DBAPIError) -> str:
 
 
 _POSTGRES_FIXES = {
-    "28": "check the user and the password in `store.url`",
-    "3D": "create the database first, or correct its name in `store.url`",
     "42": "let this user create a schema in that database: `GRANT CREATE ON DATABASE … TO …`",
     "53": "make room on the database server, then try again",
 }
@@ -102,7 +100,7 @@ def _postgres_failure(place: str, error: DBAPIError) -> StoreError:
         return StoreError(
             f"the database {place} cannot be reached: {said}",
             kept=NOTHING_HALF_WRITTEN,
-            fix="see that PostgreSQL runs and that `store.url` is right (`elias config show`), then try again",
+            fix="see that PostgreSQL runs, has that database and lets this user in (`elias config show` has `store.url`)",
         )
     fix = _POSTGRES_FIXES.get(state[:2])
     kind = StoreBroken if fix and not state.startswith("53") else StoreError
