@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from elias.adapters.evaluators.heldout_loss import HeldoutLoss
-from elias.errors import EngineError, InputError
+from elias.errors import DigestMismatch, EliasError, EngineError, InputError
 from elias.ports.evaluator import Contender, EvaluatorContext
 from elias.testing.evaluator_suite import EvaluatorSuite, Trial, function_example, write_heldout
 from elias_trainer.contract import BaseModel
@@ -81,6 +81,18 @@ def test_a_program_that_fails_is_an_error_with_its_last_words(
     failing = [sys.executable, "-c", "import sys; sys.exit('the base is not there')"]
     with pytest.raises(EngineError, match="it ended with 1\nthe base is not there"):
         HeldoutLoss(context(), failing).measure(BASE, field, write_heldout(tmp_path / "h", EXAMPLES))
+
+
+@pytest.mark.parametrize(("code", "kind"), [(2, InputError), (4, DigestMismatch), (5, EngineError)])
+def test_what_the_program_says_is_wrong_keeps_its_kind_and_fix(
+    context: Context, field: list[Contender], tmp_path: Path, code: int, kind: type[EliasError]
+) -> None:
+    program = f"import sys; print('noise\\nerror: no base\\n  fix: get one', file=sys.stderr); sys.exit({code})"
+    with pytest.raises(kind, match="measured: no base") as caught:
+        HeldoutLoss(context(), [sys.executable, "-c", program]).measure(
+            BASE, field, write_heldout(tmp_path / "h", EXAMPLES)
+        )
+    assert caught.value.fix == "get one"
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -14,13 +16,16 @@ from typing import Any
 
 from elias.adapters.evaluators.heldout import group_of, read_examples
 from elias.domain.corpus import Example
-from elias.errors import EngineError
+from elias.errors import DigestMismatch, EliasError, EngineError, InputError
 from elias.ports.evaluator import Contender, EvaluatorContext, Measurement
 from elias_trainer.contract import BaseModel, Input, ScoreJob, digest_file, to_json, tree_digest
 
 METRIC = "heldout_loss"
 TRAINER = (sys.executable, "-I", "-m", "elias_trainer")
 _TAIL_CHARACTERS = 1500
+_TOLD = re.compile(r"^error: (?P<what>.*?)\n  fix: (?P<fix>.*)\Z", re.M | re.S)
+_ERRORS: Mapping[int, type[EliasError]] = {2: InputError, 4: DigestMismatch}
+"""By the program's exit code; any other is an EngineError."""
 
 
 class HeldoutLoss:
@@ -34,7 +39,7 @@ class HeldoutLoss:
         self._notes: dict[str, str] = {}
 
     def measure(self, base: BaseModel, contenders: Sequence[Contender], heldout: Path) -> Sequence[Measurement]:
-        """Raises EngineError with the end of what the program said."""
+        """Raises EngineError with the end of what the program said; InputError or DigestMismatch where it said that."""
         self._notes = {}
         examples = {example.id: example for example in read_examples(heldout)}
         if not examples:
@@ -123,9 +128,15 @@ def _link(source: Path, target: Path) -> None:
         shutil.copyfile(source, target)
 
 
-def _failed(how: str, ended: subprocess.CompletedProcess[str]) -> EngineError:
+def _failed(how: str, ended: subprocess.CompletedProcess[str]) -> EliasError:
+    """The program's own words and fix where it gave them; else the end of what it said."""
+    kind = _ERRORS.get(ended.returncode, EngineError)
+    if told := _TOLD.search(ended.stderr):
+        return kind(f"the held-out loss could not be measured: {told['what']}", fix=told["fix"].strip())
+    if ended.returncode < 0:
+        how = f"it was ended by {signal.Signals(-ended.returncode).name}"
     tail = (ended.stderr.strip() or ended.stdout.strip() or "it said nothing")[-_TAIL_CHARACTERS:]
-    return EngineError(
+    return kind(
         f"the held-out loss could not be measured: {how}\n{tail}",
         fix="see its last lines above; `elias doctor` tells whether the base and the memory for it are there",
     )
