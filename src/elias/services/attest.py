@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from elias.domain.artifact import Artifact
-from elias.domain.receipt import ADAPTER, MODEL_SIGNATURE, Link, Receipt
+from elias.domain.receipt import ADAPTER, MODEL_SIGNATURE, Link, Receipt, check_chain
 from elias.domain.run import Run, Segment
 from elias.errors import BadReceipt, DiskFull, InputError, NotFound, StoreError
 from elias.ports.attestation import Signer
@@ -142,7 +142,7 @@ class Attest:
         links = tuple(_link(segment, trained) for segment in segments)
         base_digest = _found_base(run, [trained.result(segment.number) for segment in segments])
         files = file_digests(folder / ADAPTER)
-        return Receipt(
+        receipt = Receipt(
             run=run.id,
             strategy=run.strategy,
             issued_at=self.clock.now(),
@@ -159,6 +159,8 @@ class Attest:
             recipe=run.recipe,
             segments=links,
         )
+        check_chain(receipt, f"run {run.id}")
+        return receipt
 
 
 def _found_base(run: Run, results: Sequence[Result | None]) -> Digest:

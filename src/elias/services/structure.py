@@ -18,7 +18,7 @@ _FIX = "train the model again, or get it again from where it came"
 _NAME = re.compile(r"base_model\.model\.(?P<path>[\w.]+)\.lora_(?P<side>[AB])\.weight")
 _LAYER = re.compile(r"\.(\d+)\.")
 
-_MEANT = {
+MEANT = {
     "peft_type",
     "peft_version",
     "task_type",
@@ -35,7 +35,7 @@ _MEANT = {
     "qalora_group_size",
 }
 """What an adapter's configuration may say."""
-_IDLE = {
+IDLE = {
     *("alora_invocation_tokens", "alpha_pattern", "arrow_config", "auto_mapping", "corda_config"),
     *("ensure_weight_tying", "eva_config", "exclude_modules", "fan_in_fan_out", "kasa_config", "layer_replication"),
     *("layers_pattern", "layers_to_transform", "loftq_config", "lora_bias", "lora_ga_config", "megatron_config"),
@@ -103,9 +103,9 @@ def _check_adapter(folder: Path, base: BaseShape | None) -> None:
 def _check_config(path: Path) -> tuple[int, frozenset[str]]:
     config = read_json(path)
     for key, value in config.items():
-        if key not in _MEANT | _IDLE:
+        if key not in MEANT | IDLE:
             raise BadStructure(f"{path}: {key!r} does not belong in an adapter's configuration", fix=_FIX)
-        if key in _IDLE and value not in (None, False, {}, []):
+        if key in IDLE and value not in (None, False, {}, []):
             raise BadStructure(f"{path}: {key!r} must not be used", fix=_FIX)
     rank, targets = config.get("r"), config.get("target_modules")
     wanted: dict[str, Any] = {"peft_type": "LORA", "bias": "none"}
