@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 from dataclasses import dataclass
 from typing import Any
@@ -47,7 +46,7 @@ def from_json(data: bytes) -> Envelope:
             signature=base64.b64decode(signature["sig"], validate=True),
         )
         is_same = to_json(envelope) == data
-    except (KeyError, TypeError, AttributeError, binascii.Error) as error:
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise ValueError(f"not a DSSE envelope with one signature: {error}") from error
     if not is_same:
         raise ValueError("not in canonical form: something was added, reordered or re-encoded")
