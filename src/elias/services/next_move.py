@@ -14,6 +14,8 @@ MOST_FAILURES = 5
 """Segments in a row that ended badly without a new checkpoint."""
 CURABLE = (FailureKind.CAPACITY, FailureKind.PREEMPTED, FailureKind.INFRASTRUCTURE)
 NO_QUOTA_WAIT = timedelta(hours=1)
+SHORTEST_END = timedelta(seconds=1)
+"""Given to the last segment of a run whose time is over: it loads the newest checkpoint and writes the adapter."""
 FIRST_WAIT, LONGEST_WAIT = timedelta(seconds=1), timedelta(minutes=5)
 
 
@@ -105,7 +107,7 @@ def time_left(bounds: Bounds, segments: Sequence[Segment], now: datetime) -> tim
     """Until the adapter must be written, whatever was reached; None has no such moment."""
     limits = [bounds.train_for - time_spent(segments)] if bounds.train_for else []
     limits += [bounds.by - now] if bounds.by else []
-    return max(timedelta(seconds=1), min(limits)) if limits else None
+    return max(SHORTEST_END, min(limits)) if limits else None
 
 
 def _stopped_at(segments: Sequence[Segment], how: str) -> str:

@@ -22,6 +22,7 @@ from elias.ports.durable import Steps
 from elias.ports.stores import BlobStore, CorpusStore, RunStore
 from elias.services.follow import Follower, failure_of, status_from_json, status_to_json
 from elias.services.next_move import (
+    SHORTEST_END,
     Begin,
     End,
     Finish,
@@ -51,7 +52,7 @@ class Means:
     blobs: BlobStore
     backends: Callable[[str], Mapping[str, Backend]]
     """Strategy -> the places it allows, by name."""
-    archive: Callable[[Path], None]
+    archive: Callable[[Path], object]
     """Writes the trainer's archive."""
     finish: Callable[[Run, Sequence[Segment], Path], Digest]
     """Makes the artifact of a finished run out of its last `out/` folder; safe to repeat."""
@@ -105,8 +106,10 @@ class Coordinator:
             case GoOn(segment):
                 runs.update(run_id, state=RunState.RUNNING, reason=None, node=self.means.node)
                 return {"do": "segment", "segment": segment.number}
-            case Finish(segment):
+            case Finish(segment) if self._is_whole(run, segment):
                 return {"do": "finish", "segment": segment.number}
+            case Finish(segment):
+                return self._begin(run, segments, segment.number + 1)
             case End(state, reason):
                 runs.update(run_id, state=state, reason=reason)
                 return {"do": "end"}
@@ -232,7 +235,7 @@ class Coordinator:
 
     def _limits(self, run: Run, segments: Sequence[Segment], planned: PlannedSegment) -> Limits:
         left = time_left(run.bounds, segments, self.means.clock.now())
-        is_last = left is not None and planned.span is not None and planned.span >= left
+        is_last = left is not None and planned.span is not None and left <= max(planned.span, SHORTEST_END)
         start, steps = newest_checkpoint(segments), run.bounds.segment_steps
         return Limits(
             seconds=planned.span.total_seconds() if planned.span else None,
@@ -261,6 +264,15 @@ class Coordinator:
         if status.state is SegmentState.DONE:
             folder.verify_adapter(segment.number, _belonging(result, segment))
         return ended
+
+    def _is_whole(self, run: Run, segment: Segment) -> bool:
+        """An adapter that was damaged since it came home is made again, from the newest checkpoint."""
+        folder = self._folder(run)
+        try:
+            folder.verify_adapter(segment.number, _belonging(folder.result(segment.number), segment))
+        except VerificationError:
+            return False
+        return True
 
     def _nowhere(self, run: Run, until: Any, reason: str | None) -> dict[str, Any]:
         if until is not None:

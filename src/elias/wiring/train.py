@@ -1,0 +1,154 @@
+"""From Config to training: the places, the coordinator and the engine that carries it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from elias.config.schema import Config
+from elias.domain.run import Run, Segment
+from elias.errors import EngineError
+from elias.ports.backend import Backend, BackendContext
+from elias.ports.durable import DurableEngine
+from elias.ports.stores import BlobStore
+from elias.services.runs import Runs
+from elias.services.train import WORKFLOW, Coordinator, Means, Pace
+from elias.wiring.plugins import load_plugin
+from elias.wiring.stores import Stores, open_engine, open_stores
+from elias_trainer.contract import Digest
+
+RUNS_FOLDER = "runs"
+BASES_FOLDER = "cache/bases"
+HYBRID = "hybrid"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Parts:
+    """What may be swapped: the trainer's archive, what makes an artifact, and where corpora are."""
+
+    archive: Callable[[Path], object]
+    finish: Callable[[Run, Sequence[Segment], Path], Digest]
+    blobs: BlobStore
+
+
+@dataclass(kw_only=True)
+class Training:
+    """A node's training. `launch` makes this process the one that carries runs; without it, it only asks."""
+
+    stores: Stores
+    engine: DurableEngine
+    coordinator: Coordinator
+    runs: Runs
+    _is_launched: bool = field(default=False)
+
+    def launch(self) -> None:
+        """Raises Refused when another process is this node's engine."""
+        self.engine.register(WORKFLOW, self.coordinator.carry)
+        self.engine.launch()
+        self._is_launched = True
+
+    def stop(self) -> None:
+        """Trainers under way pause by themselves, unless another engine goes on with them in time."""
+        self.coordinator.stop()
+        self.engine.stop()
+        self._is_launched = False
+
+
+@contextmanager
+def open_training(config: Config, parts: Parts | None = None) -> Iterator[Training]:
+    """With its stores; all closed afterwards. Raises StoreError, ConfigError, MissingPackage."""
+    with open_stores(config) as stores:
+        training = make_training(config, stores, open_engine(config), parts)
+        try:
+            yield training
+        finally:
+            training.stop()
+
+
+def make_training(config: Config, stores: Stores, engine: DurableEngine, parts: Parts | None = None) -> Training:
+    from elias.adapters.clock import SystemClock
+
+    backends = Backends(config)
+    parts = parts or _real_parts(config, stores)
+    means = Means(
+        runs=stores.runs,
+        corpora=stores.corpora,
+        blobs=parts.blobs,
+        backends=backends,
+        archive=parts.archive,
+        finish=parts.finish,
+        folders=config.home / RUNS_FOLDER,
+        clock=SystemClock(),
+        node=config.node.name,
+    )
+    pace = Pace(lease=config.training.lease, checkpoint_every=config.training.checkpoint_every)
+    runs = Runs(store=stores.runs, engine=engine, backends=backends)
+    return Training(stores=stores, engine=engine, coordinator=Coordinator(means, pace), runs=runs)
+
+
+class Backends:
+    """Strategy -> the places it allows, each made on first use and kept."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.made: dict[str, Backend] = {}
+
+    def __call__(self, strategy: str) -> Mapping[str, Backend]:
+        """Raises NotFound for a strategy nobody knows, MissingPackage, ConfigError."""
+        names = ["local", *self.config.backends] if strategy == HYBRID else [strategy]
+        return {name: self._backend(name) for name in dict.fromkeys(names)}
+
+    def _backend(self, name: str) -> Backend:
+        if name not in self.made:
+            self.made[name] = load_plugin("elias.backends", name)(backend_context(self.config, name))
+        return self.made[name]
+
+
+def backend_context(config: Config, name: str) -> BackendContext:
+    from elias.adapters.clock import SystemClock
+
+    return BackendContext(
+        name=name,
+        node=config.node.name,
+        home=config.home / "backends" / name,
+        settings=_settings(config, name),
+        clock=SystemClock(),
+        environment=dict(os.environ),
+    )
+
+
+def write_trainer_archive(path: Path) -> None:
+    """In a process of its own: the node never imports the trainer. Raises EngineError."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-m", "elias_trainer", "archive", "--out", str(path)]
+    made = subprocess.run(command, capture_output=True, text=True, check=False)
+    if made.returncode != 0:
+        raise EngineError(
+            f"the trainer's archive could not be written: {made.stderr.strip()[-300:]}",
+            fix="pip install --force-reinstall 'elias-node[node,train]'",
+        )
+
+
+def _settings(config: Config, name: str) -> Mapping[str, Any]:
+    """The user's own table; this machine's also knows the node's threads and where bases are kept."""
+    own = config.backends.get(name, {})
+    if name != "local":
+        return own
+    return {"threads": config.training.threads, "cache": str(config.home / BASES_FOLDER), **own}
+
+
+def _real_parts(config: Config, stores: Stores) -> Parts:
+    from elias.wiring.corpus import open_blobs
+
+    def finish(run: Run, segments: Sequence[Segment], out: Path) -> Digest:
+        from elias.wiring.attest import attest
+
+        return attest(config, stores.models).admit(run, segments, out).digest
+
+    return Parts(archive=write_trainer_archive, finish=finish, blobs=open_blobs(config))
