@@ -76,6 +76,8 @@ class Run:
     corpus: Digest
     label: Label
     bounds: Bounds = field(default_factory=Bounds)
+    checkpoint_every: timedelta | None = None
+    """None is the node's own setting."""
     state: RunState = RunState.QUEUED
     wish: Wish = Wish.GO
     reason: str | None = None

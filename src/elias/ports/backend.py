@@ -52,6 +52,8 @@ class BackendContext:
     """The `[backends.<name>]` table of the configuration, as the user wrote it; the factory validates it."""
     clock: Clock
     environment: Mapping[str, str] = field(default_factory=dict)
+    node_key: str | None = field(default=None, repr=False)
+    """The node's age identity; whoever sends private data away has the answer sealed for it."""
 
 
 BackendFactory = Callable[[BackendContext], "Backend"]
@@ -136,4 +138,11 @@ class CanPause(Protocol):
 class CanForget(Protocol):
     def forget(self, handle: str) -> None:
         """Drop the files of an ended segment that came home; `poll` still knows how it ended."""
+        ...
+
+
+@runtime_checkable
+class HasLog(Protocol):
+    def log(self, handle: str) -> Iterator[str]:
+        """The lines that the trainer printed, as far as they are at hand; without its events."""
         ...

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 
 from elias.domain.corpus import Corpus
 from elias.domain.run import Bounds, Run, RunState, Segment, Wish
@@ -25,6 +26,7 @@ class Wanted:
     base: BaseModel
     recipe: Recipe
     bounds: Bounds = field(default_factory=Bounds)
+    checkpoint_every: timedelta | None = None
 
 
 def new_run(wanted: Wanted, corpus: Corpus, clock: Clock) -> Run:
@@ -49,6 +51,7 @@ def new_run(wanted: Wanted, corpus: Corpus, clock: Clock) -> Run:
         corpus=corpus.digest,
         label=corpus.label,
         bounds=wanted.bounds,
+        checkpoint_every=wanted.checkpoint_every,
     )
 
 

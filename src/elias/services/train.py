@@ -14,7 +14,7 @@ from typing import Any
 
 from elias.domain.corpus import Corpus
 from elias.domain.offer import Need, Offer
-from elias.domain.plan import PlannedSegment
+from elias.domain.plan import Plan, PlannedSegment
 from elias.domain.run import Run, RunState, Segment, SegmentState
 from elias.errors import BackendError, EliasError, VerificationError
 from elias.ports.backend import Backend, Bundle, CanForget, NeedsLease, Status
@@ -176,20 +176,24 @@ class Coordinator:
             if segment.handle and isinstance(backend, CanForget):
                 backend.forget(segment.handle)
 
+    def preview(self, run: Run) -> Plan:
+        """What `plan_next` would choose for a run that has not begun; changes nothing."""
+        return self._plan(run, (), self.means.corpora.get(run.corpus))
+
     # What the steps are made of
+
+    def _plan(self, run: Run, segments: Sequence[Segment], corpus: Corpus) -> Plan:
+        now, need = self.means.clock.now(), self._need(run, corpus)
+        offers = [offer for place in self.means.backends(run.strategy).values() for offer in place.offers(need)]
+        spans = [s for s in (time_left(run.bounds, segments, now), run.bounds.segment) if s is not None]
+        budget = money_left(run.bounds, segments)
+        return plan_segment(Ask(label=run.label, now=now, span=min(spans, default=None), budget_left=budget), offers)
 
     def _begin(self, run: Run, segments: Sequence[Segment], number: int) -> dict[str, Any]:
         now = self.means.clock.now()
         try:
             corpus = self.means.corpora.get(run.corpus)
-            places = self.means.backends(run.strategy)
-            need = self._need(run, corpus)
-            offers = [offer for place in places.values() for offer in place.offers(need)]
-            left = time_left(run.bounds, segments, now)
-            spans = [span for span in (left, run.bounds.segment) if span is not None]
-            budget = money_left(run.bounds, segments)
-            ask = Ask(label=run.label, now=now, span=min(spans, default=None), budget_left=budget)
-            plan = plan_segment(ask, offers)
+            plan = self._plan(run, segments, corpus)
             if not plan.segments:
                 return self._nowhere(run, plan.wait_until, plan.reason)
             self._prepare(run, segments, corpus, number, plan.segments[0])
@@ -240,7 +244,7 @@ class Coordinator:
         return Limits(
             seconds=planned.span.total_seconds() if planned.span else None,
             at_deadline=AtDeadline.FINISH if is_last else AtDeadline.PAUSE,
-            checkpoint_every_s=self.pace.checkpoint_every.total_seconds(),
+            checkpoint_every_s=(run.checkpoint_every or self.pace.checkpoint_every).total_seconds(),
             stop_at_step=(start.step if start else 0) + steps if steps else None,
         )
 

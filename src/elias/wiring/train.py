@@ -12,20 +12,23 @@ from pathlib import Path
 from typing import Any
 
 from elias.config.schema import Config
+from elias.domain.corpus import Corpus
+from elias.domain.plan import Plan
 from elias.domain.run import Run, Segment
 from elias.errors import EngineError
 from elias.ports.backend import Backend, BackendContext
 from elias.ports.durable import DurableEngine
 from elias.ports.stores import BlobStore
-from elias.services.runs import Runs
+from elias.services.runs import Runs, Wanted, new_run
 from elias.services.train import WORKFLOW, Coordinator, Means, Pace
 from elias.wiring.plugins import load_plugin
 from elias.wiring.stores import Stores, open_engine, open_stores
-from elias_trainer.contract import Digest
+from elias_trainer.contract import STARTER, Digest
 
 RUNS_FOLDER = "runs"
 BASES_FOLDER = "cache/bases"
 HYBRID = "hybrid"
+REAL_BASE = "deepseek-ai/deepseek-coder-6.7b-instruct"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,7 +51,9 @@ class Training:
     _is_launched: bool = field(default=False)
 
     def launch(self) -> None:
-        """Raises Refused when another process is this node's engine."""
+        """Raises Refused when another process is this node's engine. Of no effect when this one is."""
+        if self._is_launched:
+            return
         self.engine.register(WORKFLOW, self.coordinator.carry)
         self.engine.launch()
         self._is_launched = True
@@ -58,6 +63,10 @@ class Training:
         self.coordinator.stop()
         self.engine.stop()
         self._is_launched = False
+
+    def plan(self, wanted: Wanted, corpus: Corpus) -> Plan:
+        """Where the first segment would go now, and why not elsewhere."""
+        return self.coordinator.preview(new_run(wanted, corpus, self.coordinator.means.clock))
 
 
 @contextmanager
@@ -108,6 +117,17 @@ class Backends:
         if name not in self.made:
             self.made[name] = load_plugin("elias.backends", name)(backend_context(self.config, name))
         return self.made[name]
+
+
+def default_base(config: Config) -> tuple[str, str | None]:
+    """The base where none was asked for, and one line about it when it is not the one for real use."""
+    if config.training.base:
+        return config.training.base, None
+    from elias.adapters.hardware import gpus
+
+    if gpus():
+        return REAL_BASE, None
+    return STARTER, f"no GPU here: training `{STARTER}` (SmolLM2-135M) instead of {REAL_BASE}; --base chooses another"
 
 
 def backend_context(config: Config, name: str) -> BackendContext:

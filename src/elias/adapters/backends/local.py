@@ -27,7 +27,7 @@ from elias.domain.tier import GIB, Machine
 from elias.errors import BackendError, ConfigError, DiskFull
 from elias.ports.backend import BackendContext, Bundle, Status
 from elias.units import FREE, rfc3339
-from elias_trainer.contract import FailureKind, Job, Outcome, Precision, Result, write_whole
+from elias_trainer.contract import EVENT_PREFIX, FailureKind, Job, Outcome, Precision, Result, write_whole
 
 LAUNCHER = Path(__file__).with_name("launcher.py")
 CANCEL_GRACE_S = 4.0
@@ -159,6 +159,12 @@ class LocalBackend:
             self.positions[handle] = (int(event["seq"]), position)
             if event["seq"] > after:
                 yield event
+
+    def log(self, handle: str) -> Iterator[str]:
+        path = self._segment(handle) / "log.txt"
+        if path.exists():
+            with path.open(encoding="utf-8", errors="replace") as lines:
+                yield from (line.rstrip("\n") for line in lines if not line.startswith(EVENT_PREFIX))
 
     def forget(self, handle: str) -> None:
         if self.poll(handle).state.is_final:
@@ -375,5 +381,5 @@ def _last_line(log: Path) -> str:
     if not log.exists():
         return ""
     tail = log.read_bytes()[-LOG_TAIL_BYTES:].decode("utf-8", "replace")
-    lines = [line.strip() for line in tail.splitlines() if line.strip() and not line.startswith("ELIAS-EVENT ")]
+    lines = [line.strip() for line in tail.splitlines() if line.strip() and not line.startswith(EVENT_PREFIX)]
     return lines[-1] if lines else ""
