@@ -129,9 +129,11 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Type", "text/event-stream")
         self.send_header("Cache-Control", "no-store")
         self.send_header("Connection", "close")
+        self.send_header("Transfer-Encoding", "chunked")  # so that a cut-off answer is seen to be one
         self.end_headers()
         for line in answer.lines(pieces, with_usage=question.with_usage):
-            self.wfile.write(line)
+            self.wfile.write(b"%x\r\n%s\r\n" % (len(line), line))
+        self.wfile.write(b"0\r\n\r\n")
 
     def _while_wanted(self, pieces: Iterator[str], spoken: Spoken) -> Iterator[str]:
         """Ends the answer when the client has hung up, so that the next one need not wait for it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 
 from elias.adapters.engines.child import Children, Program
@@ -29,6 +30,8 @@ class LlamaCpp:
 
     def can_serve(self, model: ModelToServe) -> str | None:
         """None, or why not."""
+        if importlib.util.find_spec("xllamacpp") is None:
+            return "the package xllamacpp is not installed: pip install 'elias-node[node]'"
         found = _weights(model.base.reference)
         if isinstance(found, str):
             return found

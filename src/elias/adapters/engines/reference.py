@@ -37,7 +37,7 @@ class Reference:
                 f"the reference engine cannot serve {model.name}: {reason}", fix="name a base that is here"
             )
         arguments = ["--base", _absolute(model.base.reference), "--name", model.name, "--port", "0"]
-        arguments += ["--threads", str(self._context.threads)]
+        arguments += ["--threads", str(self._context.threads), "--cache", str(self._context.home / "bases")]
         if model.base.digest:
             arguments += ["--digest", model.base.digest]
         if model.adapter:

@@ -1,0 +1,30 @@
+"""Domain values as JSON fields, the same that `--json` prints."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from elias.units import Money, rfc3339
+
+
+def fields(value: Any) -> Any:
+    """An instant in RFC 3339, a span in seconds, money in micro-dollars."""
+    if isinstance(value, Money):
+        return value.micro_usd
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: fields(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, datetime):
+        return rfc3339(value)
+    if isinstance(value, timedelta):
+        return value.total_seconds()
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, Mapping):
+        return {str(key): fields(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [fields(item) for item in value]
+    return value
