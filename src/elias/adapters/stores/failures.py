@@ -100,7 +100,7 @@ def _postgres_failure(place: str, error: DBAPIError) -> StoreError:
         return StoreError(
             f"the database {place} cannot be reached: {said}",
             kept=NOTHING_HALF_WRITTEN,
-            fix="see that PostgreSQL runs, has that database and lets this user in (`elias config show` has `store.url`)",
+            fix="see that PostgreSQL runs, has that database and lets this user in: see `store.url`",
         )
     fix = _POSTGRES_FIXES.get(state[:2])
     kind = StoreBroken if fix and not state.startswith("53") else StoreError
