@@ -8,7 +8,7 @@ import typer
 
 from elias.cli.output import Json, as_json, emit_json, emit_table
 
-app = typer.Typer(no_args_is_help=True, help="Show each setting and where its value comes from.")
+app = typer.Typer(add_completion=False, no_args_is_help=True, help="Show each setting and where its value comes from.")
 
 
 @app.command()

@@ -10,7 +10,7 @@ import typer
 
 from elias.cli.output import Json, emit_json
 
-app = typer.Typer()
+app = typer.Typer(add_completion=False)
 
 
 class Format(StrEnum):

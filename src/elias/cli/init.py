@@ -6,7 +6,7 @@ import typer
 
 from elias.cli.output import Json, emit_json, say
 
-app = typer.Typer()
+app = typer.Typer(add_completion=False)
 
 
 @app.command()

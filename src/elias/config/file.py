@@ -25,7 +25,7 @@ def read_file(path: Path) -> tuple[dict[str, Any], defaultdict[str, str]]:
     try:
         text = path.read_bytes().decode("utf-8")
         tables = tomllib.loads(text)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return {}, unplaced
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}", fix=f"chmod u+r {path}") from error

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from elias.config.schema import Config
+from elias.errors import ConfigError
 from elias.ports.attestation import Signer
 from elias.ports.stores import ModelStore
 from elias.services.attest import Attest
@@ -41,7 +42,10 @@ def open_attest(config: Config) -> Iterator[Attest]:
 
 
 def make_node(config: Config) -> tuple[Path, ...]:
-    """The home's first files: identity, config.toml, stores; safe to repeat. What was made now, in order."""
+    """The home's first files: identity, config.toml, stores; safe to repeat. What was made now, in order.
+
+    Raises ConfigError when the home cannot be written, StoreError when the database cannot.
+    """
     from elias.config.default_file import DEFAULT_FILE
     from elias.config.file import CONFIG_FILE
     from elias_trainer.contract import write_whole
@@ -51,12 +55,18 @@ def make_node(config: Config) -> tuple[Path, ...]:
     except ModuleNotFoundError as error:
         raise missing_node_package(error) from error
     made = []
-    config.home.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if create_identity(config.home / IDENTITY_FOLDER):
-        made.append(config.home / IDENTITY_FOLDER)
-    if not (config.home / CONFIG_FILE).exists():
-        write_whole(config.home / CONFIG_FILE, DEFAULT_FILE.encode())
-        made.append(config.home / CONFIG_FILE)
+    try:
+        config.home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if create_identity(config.home / IDENTITY_FOLDER):
+            made.append(config.home / IDENTITY_FOLDER)
+        if not (config.home / CONFIG_FILE).exists():
+            write_whole(config.home / CONFIG_FILE, DEFAULT_FILE.encode())
+            (config.home / CONFIG_FILE).chmod(0o600)  # one day it may hold a password
+            made.append(config.home / CONFIG_FILE)
+    except OSError as error:
+        raise ConfigError(
+            f"{config.home} cannot be this node's home: {error}", fix="set ELIAS_HOME to a folder that you can write to"
+        ) from error
     had_database = (config.home / DATABASE_FILE).exists()
     open_stores(config).close()
     if config.store.url is None and not had_database:

@@ -77,11 +77,16 @@ def pem(key: PublicKey) -> bytes:
 def create_identity(folder: Path) -> bool:
     """Make the seed unless there is one, and write the public keys; whether it was made now.
 
-    Raises ConfigError when the seed that is there cannot be used.
+    Raises ConfigError when the seed that is there cannot be used, or was there and is gone.
     """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     (folder / "trusted").mkdir(exist_ok=True)
     is_new = not (folder / "seed").exists()
+    if is_new and (folder / "public" / "receipt.pub").exists():
+        raise ConfigError(
+            f"{folder / 'seed'} is gone, but the public keys made from it are here",
+            fix=f"put back your copy of it; or become a new node, whose keys are others: mv {folder} {folder}.old",
+        )
     if is_new:
         _write_secret(folder / "seed", secrets.token_bytes(SEED_BYTES).hex() + "\n")
     _write_public(load_identity(folder), folder / "public")
