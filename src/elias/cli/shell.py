@@ -7,7 +7,8 @@ import sys
 import traceback
 from importlib import import_module
 
-import click
+import typer
+from typer.exceptions import TyperException
 
 from elias.errors import EliasError, MissingPackage
 
@@ -22,13 +23,17 @@ def run_command(program: str, word: str, module: str, arguments: list[str]) -> i
     except EliasError as error:
         report(error, wants_json=wants_json)
         return error.exit_code
-    except click.exceptions.Exit as stop:
+    except typer.Exit as stop:
         return stop.exit_code
-    except click.Abort:
+    except typer.Abort:
         print("stopped; nothing was changed after the last line above", file=sys.stderr)
         return 130
-    except click.ClickException as error:
-        error.show()
+    except TyperException as error:  # a word or an option that nobody knows, a value of another kind
+        show = getattr(error, "show", None)
+        if show is None:
+            print(f"error: {error}\n  fix: {program} {word} --help", file=sys.stderr)
+        else:
+            show()
         return 2
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("elias"):
