@@ -1,6 +1,7 @@
 """Carries one segment out on a foreign machine: opens the parcel, runs the trainer, keeps the outbox filled.
 
-    python trainer.bin carry --parcel DIR --work DIR --outbox DIR [--expect DIGEST] [--key FILE] [--gpus N]
+    python trainer.bin carry --parcel DIR --work DIR --outbox DIR
+        [--expect DIGEST] [--key FILE] [--seconds N] [--gpus N]
 
 `work` is private to the machine and not kept; what lies in `outbox` is what comes home, whatever way the machine ends.
 Exit codes: the trainer's own; 75 when the parcel is not the expected one, before any GPU second is spent.
@@ -19,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from elias_trainer.contract import CheckpointRef, Digest, tree_digest, write_whole
-from elias_trainer.parcel import SEALED, TRAINER_FILE, NotWhole, Outbox, Parcel, check_parcel, pack, unpack
+from elias_trainer.parcel import PACKED, SEALED, TRAINER_FILE, NotWhole, Outbox, Parcel, check_parcel, pack, unpack
 
 NOTE_PREFIX = "ELIAS-CARRY "
 """Stands before a JSON line on stdout that is about the machine, not the training."""
@@ -27,6 +28,7 @@ STALE = 75
 """EX_TEMPFAIL of sysexits.h: the same thing may go well later."""
 KEEP_CHECKPOINTS = 2
 LOOK_EVERY_S = 0.5
+GRACE_S = 120.0
 
 
 def main(arguments: list[str]) -> int:
@@ -36,8 +38,10 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--outbox", type=Path, required=True)
     parser.add_argument("--expect", type=Digest)
     parser.add_argument("--key", type=Path, help="file with the segment's age identity")
+    parser.add_argument("--seconds", type=float, help="from now until the trainer is told to stop")
     parser.add_argument("--gpus", type=int, default=0, help="more than one: a process each, by torchrun")
     options = parser.parse_args(arguments)
+    began = time.monotonic()
     options.outbox.mkdir(parents=True, exist_ok=True)
     try:
         parcel = check_parcel(options.parcel, options.expect)
@@ -46,17 +50,21 @@ def main(arguments: list[str]) -> int:
     except (NotWhole, OSError) as error:
         _note("stale", message=str(error))
         return STALE
+    _note("opened", parcel=parcel.digest)
     _compare_accelerator(parcel)
-    outbox = _Shipper(out=options.work / "out", outbox=options.outbox, parcel=parcel)
-    return _train(job, outbox, options.gpus)
+    shipper = _Shipper(out=options.work / "out", outbox=options.outbox, parcel=parcel)
+    end = began + options.seconds if options.seconds else None
+    return _train(_command(job, shipper.out, options.gpus), shipper, end)
 
 
 def _open_parcel(folder: Path, parcel: Parcel, into: Path, identity: str | None) -> Path:
     """The job's path. Names in the work folder are those that job.json uses."""
     for name in parcel.files:
+        if name.endswith((".whl", ".sealed")):
+            continue  # for whoever set this machine up
         plain = name.removesuffix(SEALED)
-        target = into / plain.removesuffix(".tar")
-        if plain == "checkpoint.tar":
+        target = into / plain.removesuffix(PACKED)
+        if plain == "checkpoint.pack":
             target = into / json.loads((folder / "job.json").read_bytes())["checkpoint"]["path"]
         unpack(folder / name, target, identity)
     return into / "job.json"
@@ -81,17 +89,28 @@ def _compare_accelerator(parcel: Parcel) -> None:
     )
 
 
-def _train(job: Path, shipper: _Shipper, gpus: int) -> int:
-    shipper.out.mkdir(parents=True, exist_ok=True)
+def _command(job: Path, out: Path, gpus: int) -> list[str]:
     trainer = str(job.parent / TRAINER_FILE)
-    words = ["train", "--job", str(job), "--out", str(shipper.out)]
     torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={gpus}", trainer]
-    command = [sys.executable, *(torchrun if gpus > 1 else ["-I", trainer]), *words]
+    start = torchrun if gpus > 1 else ["-I", trainer]
+    return [sys.executable, *start, "train", "--job", str(job), "--out", str(out)]
+
+
+def _train(command: list[str], shipper: _Shipper, end: float | None) -> int:
+    """The trainer's exit code. At `end` (of the monotonic clock) it is told to stop, and after a grace made to."""
+    shipper.out.mkdir(parents=True, exist_ok=True)
     process = subprocess.Popen(command)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda received, frame: process.send_signal(received))
+    was_told = False
     while process.poll() is None:
         shipper.ship_checkpoints()
+        if end is not None and time.monotonic() >= end:
+            if not was_told:
+                process.terminate()
+                was_told = True
+            elif time.monotonic() >= end + GRACE_S:
+                process.kill()
         time.sleep(LOOK_EVERY_S)
     shipper.ship_checkpoints()
     shipper.ship_end()
@@ -123,7 +142,7 @@ class _Shipper:
             step = int(folder.name.removeprefix("step-"))
             if step in known:
                 continue
-            name = f"checkpoint-{step:08d}.tar{self._ending}"
+            name = f"checkpoint-{step:08d}.pack{self._ending}"
             try:
                 digest = tree_digest(folder)
                 self.files[name] = pack(folder, self.outbox / name, self._recipients)
@@ -137,7 +156,7 @@ class _Shipper:
             if (self.out / name).is_file():
                 write_whole(self.outbox / name, (self.out / name).read_bytes())
         if (self.out / "result.json").is_file() and (self.out / "adapter").is_dir():
-            name = f"adapter.tar{self._ending}"
+            name = f"adapter.pack{self._ending}"
             self.files[name] = pack(self.out / "adapter", self.outbox / name, self._recipients)
         self._publish()
 

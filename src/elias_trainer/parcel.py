@@ -1,15 +1,16 @@
 """What a segment travels as, to and from a machine that is not ours: plain files beside a list of their digests.
 
     parcel/                             outbox/
-      parcel.json                         checkpoint-00000012.tar[.age]
-      job.json                            adapter.tar[.age]
+      parcel.json                         checkpoint-00000012.pack[.age]
+      job.json                            adapter.pack[.age]
       corpus.jsonl[.age]                  result.json
-      checkpoint.tar[.age]                events.jsonl
+      checkpoint.pack[.age]                events.jsonl
       trainer.bin                         outbox.json
 
 With a recipient the corpus and the checkpoint are sealed with age (https://age-encryption.org/v1) for a key made for
 this segment, and what comes back is sealed for the node. The job and the losses stay readable. Standard library, and
-pyrage where something is sealed. `trainer.bin` is the trainer's archive: by its real name some places would unpack it.
+pyrage where something is sealed. `trainer.bin` is the trainer's archive: as with `.pack`, by their real names
+some places would unpack them.
 """
 
 from __future__ import annotations
@@ -38,6 +39,8 @@ PARCEL_FILE = "parcel.json"
 OUTBOX_FILE = "outbox.json"
 TRAINER_FILE = "trainer.bin"
 SEALED = ".age"
+PACKED = ".pack"
+"""A folder as a tar archive, by a name under which no place unpacks it."""
 
 
 class NotWhole(ValueError):
@@ -144,7 +147,7 @@ def unpack(source: Path, target: Path, identity: str | None = None) -> None:
         if source.name.endswith(SEALED):
             plain = target.with_name(f".{target.name}.opened")
             _open(source, plain, identity)
-        if source.name.removesuffix(SEALED).endswith(".tar"):
+        if source.name.removesuffix(SEALED).endswith(PACKED):
             _untar(plain, target)
         else:
             scratch = target.with_name(f".{target.name}.part")

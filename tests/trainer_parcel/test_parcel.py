@@ -16,27 +16,27 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_a_folder_travels_and_comes_back_the_same(folder: Path, tmp_path: Path) -> None:
-    pack(folder, tmp_path / "c.tar")
-    unpack(tmp_path / "c.tar", tmp_path / "back")
+    pack(folder, tmp_path / "c.pack")
+    unpack(tmp_path / "c.pack", tmp_path / "back")
     assert tree_digest(tmp_path / "back") == tree_digest(folder)
 
 
 def test_what_is_sealed_shows_nothing_and_opens_only_with_its_key(folder: Path, tmp_path: Path) -> None:
     mine, other = pyrage.x25519.Identity.generate(), pyrage.x25519.Identity.generate()
-    pack(folder, tmp_path / "c.tar.age", (str(mine.to_public()),))
-    assert bytes(range(64)) not in (tmp_path / "c.tar.age").read_bytes()
-    unpack(tmp_path / "c.tar.age", tmp_path / "back", str(mine))
+    pack(folder, tmp_path / "c.pack.age", (str(mine.to_public()),))
+    assert bytes(range(64)) not in (tmp_path / "c.pack.age").read_bytes()
+    unpack(tmp_path / "c.pack.age", tmp_path / "back", str(mine))
     assert tree_digest(tmp_path / "back") == tree_digest(folder)
     for identity in (str(other), None):
-        with pytest.raises(NotWhole, match=r"c\.tar\.age"):
-            unpack(tmp_path / "c.tar.age", tmp_path / "stolen", identity)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["back", "c.tar.age", "checkpoint"]
+        with pytest.raises(NotWhole, match=r"c\.pack\.age"):
+            unpack(tmp_path / "c.pack.age", tmp_path / "stolen", identity)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["back", "c.pack.age", "checkpoint"]
 
 
 @pytest.mark.parametrize("offset", [0, 40, 400, -1])
 def test_a_flipped_byte_in_a_sealed_file_leaves_nothing_behind(folder: Path, tmp_path: Path, offset: int) -> None:
     mine = pyrage.x25519.Identity.generate()
-    path = tmp_path / "c.tar.age"
+    path = tmp_path / "c.pack.age"
     pack(folder, path, (str(mine.to_public()),))
     data = bytearray(path.read_bytes())
     data[offset] ^= 1
@@ -87,7 +87,7 @@ def test_a_parcel_list_that_cannot_be_read_is_not_whole(tmp_path: Path) -> None:
 
 def test_an_outbox_is_empty_until_something_is_whole(tmp_path: Path) -> None:
     assert Outbox.read(tmp_path).checkpoints == ()
-    ref = CheckpointRef(step=3, path="checkpoint-00000003.tar", digest=parcel_in(tmp_path / "p").digest)
-    box = Outbox(checkpoints=(ref,), files={"checkpoint-00000003.tar": ref.digest}, sealed=False)
+    ref = CheckpointRef(step=3, path="checkpoint-00000003.pack", digest=parcel_in(tmp_path / "p").digest)
+    box = Outbox(checkpoints=(ref,), files={"checkpoint-00000003.pack": ref.digest}, sealed=False)
     box.write(tmp_path)
     assert Outbox.read(tmp_path) == box

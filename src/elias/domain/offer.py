@@ -44,5 +44,7 @@ class Offer:
     start_delay: timedelta = timedelta(0)
     needs_encryption: bool = False
     """Whether `private` data must be encrypted to go there; false only for this machine."""
+    seals_private: bool = False
+    """Whether its backend encrypts `private` data before it leaves."""
     refused: str | None = None
     """Why it cannot take this need, and what would change that; None takes it."""

@@ -15,6 +15,8 @@ from pathlib import Path
 from elias_trainer.contract import BaseModel, write_whole
 
 _EPOCH = (1980, 1, 1, 0, 0, 0)
+_REAL_MODULES = ("contract", "folders", "parcel", "carry")
+"""Of the real trainer: what it takes to be carried out on a foreign machine."""
 
 
 def fake_base(*, step_s: float = 0.01, fail: str | None = None, die_at: int | None = None) -> BaseModel:
@@ -29,9 +31,10 @@ def fake_base(*, step_s: float = 0.01, fail: str | None = None, die_at: int | No
 
 def build_fake_trainer(path: Path) -> Path:
     """Write the archive, the same bytes every time."""
-    contract = resources.files("elias_trainer").joinpath("contract.py").read_bytes()
     program = resources.files("elias.testing.fake_trainer").joinpath("program.py").read_bytes()
-    files = {"__main__.py": program, "elias_trainer/__init__.py": b"", "elias_trainer/contract.py": contract}
+    files = {"__main__.py": program, "elias_trainer/__init__.py": b""}
+    for name in _REAL_MODULES:
+        files[f"elias_trainer/{name}.py"] = resources.files("elias_trainer").joinpath(f"{name}.py").read_bytes()
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, data in files.items():

@@ -21,6 +21,10 @@ DEFAULT_STEPS = 20
 
 
 def main() -> int:
+    if sys.argv[1:2] == ["carry"]:
+        from elias_trainer.carry import main as carry
+
+        return carry(sys.argv[2:])
     parser = argparse.ArgumentParser()
     parser.add_argument("command", choices=["train"])
     parser.add_argument("--job", type=Path, required=True)

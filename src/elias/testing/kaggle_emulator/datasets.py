@@ -117,6 +117,7 @@ class Datasets:
             "ownerRef": known["owner"],
             "isPrivate": known["private"],
             "currentVersionNumber": number,
+            "description": (read(folder / "versions" / str(number) / "version.json") or {})["description"],
             "versions": [
                 {
                     "versionNumber": n,
@@ -136,7 +137,8 @@ class Datasets:
         wait_s = (
             fault.seconds if fault and fault.kind is FaultKind.SLOW_PROCESSING else self._disk.settings.processing_s
         )
-        write(version / "version.json", {"notes": notes, "ready_at": time.time() + wait_s})
+        description = body.get("description", "")
+        write(version / "version.json", {"notes": notes, "description": description, "ready_at": time.time() + wait_s})
         ref = f"{known['owner']}/{known['slug']}"
         return {"ref": ref, "url": f"{self._base_url}/datasets/{ref}", "status": "ok"}
 

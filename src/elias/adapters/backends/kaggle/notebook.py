@@ -1,0 +1,65 @@
+"""The kernel that is pushed: the template notebook with this segment's names and numbers filled in."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+from elias.errors import ConfigError
+from elias_trainer.contract import Digest
+
+TEMPLATE = "template.ipynb"
+LARGEST_BYTES = 1_000_000
+"""Kaggle takes no larger kernel; what is big travels in the dataset."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Filling:
+    """What the template's `{{NAME}}` marks are replaced with."""
+
+    segment: str
+    dataset: str
+    parcel: Digest
+    key_dataset: str
+    """Empty where the key is a Secret, or nothing is sealed."""
+    seconds: int
+    gpus: int
+
+
+def template_text() -> str:
+    """The template as it is shipped, for `elias kaggle template`."""
+    return resources.files(__package__).joinpath(TEMPLATE).read_text(encoding="utf-8")
+
+
+def write_kernel(folder: Path, slug: str, filling: Filling, metadata: dict[str, object], own: str | None) -> None:
+    """The notebook and `kernel-metadata.json` in `folder`. Raises ConfigError when the user's template lost a mark."""
+    text = Path(own).read_text(encoding="utf-8") if own else template_text()
+    marks = {
+        "{{SEGMENT}}": filling.segment,
+        "{{DATASET}}": filling.dataset,
+        "{{PARCEL}}": str(filling.parcel),
+        "{{KEY_DATASET}}": filling.key_dataset,
+        "{{SECONDS}}": str(filling.seconds),
+        "{{GPUS}}": str(filling.gpus),
+    }
+    for mark, value in marks.items():
+        if mark not in text:
+            raise ConfigError(
+                f"the notebook template {own} has no {mark}", fix="start again from: elias kaggle template --out FILE"
+            )
+        text = text.replace(mark, value)
+    if len(text.encode()) > LARGEST_BYTES:
+        raise ConfigError(f"the notebook template {own} is over {LARGEST_BYTES} bytes", fix="remove its outputs")
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "notebook.ipynb").write_text(text, encoding="utf-8")
+    known: dict[str, object] = {
+        "title": slug.split("/")[1],
+        "id": slug,
+        "code_file": "notebook.ipynb",
+        "language": "python",
+        "kernel_type": "notebook",
+        "is_private": True,
+    }
+    (folder / "kernel-metadata.json").write_text(json.dumps(known | metadata), encoding="utf-8")

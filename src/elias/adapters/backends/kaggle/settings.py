@@ -1,0 +1,85 @@
+"""`[backends.kaggle]`: what a user may set."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from elias.errors import ConfigError, InputError
+from elias.units import parse_span
+
+SPANS = ("weekly_cap", "session_limit", "margin", "processing_limit", "http_read", "events_every", "retry_wait")
+KEY_WAYS = ("dataset", "secret")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class KaggleSettings:
+    weekly_cap: timedelta = timedelta(hours=20)
+    """GPU hours of a week that ELIAS may use, whatever the account has."""
+    session_limit: timedelta = timedelta(hours=9)
+    """The longest session; Kaggle's messages speak of 12 and of 9 hours."""
+    margin: timedelta = timedelta(minutes=10)
+    """Of a session, kept for starting, for the last checkpoint and for the upload of outputs."""
+    accelerator: str = "NvidiaTeslaT4"
+    """Kaggle's machine shape; empty trains on the CPU."""
+    sessions_at_once: int = 2
+    internet: bool = False
+    template: str | None = None
+    """A notebook of your own, made from `elias kaggle template`."""
+    wheels: str | None = None
+    """A folder of wheels that the notebook installs offline before it trains."""
+    key_by: str = "dataset"
+    """How the key of private data reaches the kernel: a second private `dataset`, deleted once read, or a `secret`."""
+    secret_recipient: str | None = None
+    """The age recipient of the Kaggle Secret ELIAS_KEY, for key_by = "secret"."""
+    keep_versions: int = 1
+    """Dataset versions kept; Kaggle drops all or none of the older ones, so anything above 1 keeps all."""
+    stale_tries: int = 5
+    """How often a segment that found the wrong dataset version is pushed again."""
+    processing_limit: timedelta = timedelta(minutes=30)
+    """How long a new dataset version may take to become ready."""
+    base_url: str | None = None
+    """Another endpoint, such as the emulator's."""
+    http_tries: int = 5
+    http_read: timedelta = timedelta(seconds=60)
+    retry_wait: timedelta = timedelta(seconds=1)
+    """Before the second try; twice as long before each further one."""
+    events_every: timedelta = timedelta(seconds=15)
+    """The log of a running session is read no more often than this."""
+
+    @classmethod
+    def read(cls, raw: Mapping[str, Any]) -> KaggleSettings:
+        """Raises ConfigError naming the setting."""
+        fields = {f.name: f for f in dataclasses.fields(cls)}
+        values: dict[str, Any] = {}
+        for name, value in raw.items():
+            if name not in fields:
+                raise ConfigError(f"[backends.kaggle] has no setting {name!r}", fix=f"it knows: {', '.join(fields)}")
+            values[name] = _read_one(name, value, fields[name].default)
+        made = cls(**values)
+        if made.key_by not in KEY_WAYS:
+            raise ConfigError(f"[backends.kaggle] key_by is {made.key_by!r}", fix='set key_by = "dataset" or "secret"')
+        if made.key_by == "secret" and made.secret_recipient is None:
+            raise ConfigError(
+                '[backends.kaggle] key_by = "secret" needs secret_recipient',
+                fix="run `elias kaggle key`, store what it prints as the Kaggle Secret ELIAS_KEY, set secret_recipient",
+            )
+        return made
+
+
+def _read_one(name: str, value: Any, default: Any) -> Any:
+    if name in SPANS:
+        try:
+            return parse_span(str(value))
+        except InputError as error:
+            raise ConfigError(f"[backends.kaggle] {name}: {error.what}", fix=error.fix) from error
+    wanted = str if default is None else type(default)
+    if not isinstance(value, wanted) or (isinstance(value, bool) and wanted is not bool):
+        raise ConfigError(
+            f"[backends.kaggle] {name} is {value!r}, not a {wanted.__name__}",
+            fix=f"write it like: {name} = {default!r}",
+        )
+    return value

@@ -1,0 +1,127 @@
+"""Bundles that leave this machine: packed as a parcel, sealed where the label asks for it, opened when they return."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from elias.domain.label import Label
+from elias.errors import DigestMismatch, MissingPackage
+from elias.ports.backend import Bundle
+from elias_trainer.contract import Digest, digest_file, tree_digest, write_whole
+from elias_trainer.parcel import PARCEL_FILE, SEALED, TRAINER_FILE, NotWhole, Outbox, Parcel, pack, unpack
+
+SEALED_KEY_FILE = "segment.key.sealed"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Destination:
+    """What the place is expected to be, and who may read what goes there and comes back."""
+
+    accelerator: str | None = None
+    """Part of the name that `nvidia-smi -L` should print there."""
+    accelerator_count: int = 0
+    wheels: Sequence[Path] = ()
+    node_key: str | None = None
+    """The node's age identity: what comes back is sealed for it."""
+    secret_recipient: str | None = None
+    """Whom the segment's key is sealed for, where it travels in the parcel."""
+
+
+def make_parcel(bundle: Bundle, folder: Path, destination: Destination) -> Parcel:
+    """The parcel of a verified bundle in `folder`; made once, found again later.
+
+    Private data is sealed: corpus and checkpoint for a key made for this segment, which is kept beside the folder as
+    `segment.key`, outputs for the node. Raises MissingPackage where that needs pyrage.
+    """
+    if (folder / PARCEL_FILE).exists():
+        return Parcel.read(folder)
+    sealed = bundle.label is Label.PRIVATE
+    recipients = (_segment_recipient(folder.with_name("segment.key")),) if sealed else ()
+    ending = SEALED if sealed else ""
+    folder.mkdir(parents=True, exist_ok=True)
+    sources = {"job.json": bundle.folder / "job.json", TRAINER_FILE: bundle.folder / "trainer.pyz"}
+    sources |= {wheel.name: wheel for wheel in destination.wheels}
+    files = {name: pack(source, folder / name) for name, source in sources.items()}
+    secret = {f"{Path(bundle.job.corpus.path).name}{ending}": bundle.folder / bundle.job.corpus.path}
+    if bundle.job.checkpoint:
+        secret[f"checkpoint.pack{ending}"] = bundle.folder / bundle.job.checkpoint.path
+    files |= {name: pack(source, folder / name, recipients) for name, source in secret.items()}
+    if sealed and destination.secret_recipient:
+        key = folder.with_name("segment.key")
+        files[SEALED_KEY_FILE] = pack(key, folder / SEALED_KEY_FILE, (destination.secret_recipient,))
+    parcel = Parcel(
+        segment=bundle.job.segment,
+        files=files,
+        sealed=sealed,
+        outputs_to=recipient_of(destination.node_key) if sealed and destination.node_key else None,
+        accelerator=destination.accelerator,
+        accelerator_count=destination.accelerator_count,
+    )
+    write_whole(folder / PARCEL_FILE, parcel.to_json())
+    return parcel
+
+
+def open_outbox(outbox: Path, out: Path, node_key: str | None) -> None:
+    """Bring what is whole in a fetched outbox into the shape of a trainer's `out/`.
+
+    Raises DigestMismatch naming the file when one is not what the outbox says.
+    """
+    try:
+        box = Outbox.read(outbox)
+        for name, digest in box.files.items():
+            if not (outbox / name).is_file() or digest_file(outbox / name) != digest:
+                raise NotWhole(f"{name} is not the {digest} that the outbox names")
+        for checkpoint in box.checkpoints:
+            target = out / "checkpoint" / f"step-{checkpoint.step:08d}"
+            unpack(outbox / checkpoint.path, target, node_key)
+            _same(target, checkpoint.digest)
+        for name in box.files:
+            if name.removesuffix(SEALED) == "adapter.pack":
+                unpack(outbox / name, out / "adapter", node_key)
+    except NotWhole as error:
+        raise DigestMismatch(
+            f"what came back is not whole: {error}",
+            fix="elias run resume goes on from the checkpoint before",
+            kept="every checkpoint that came home before",
+        ) from error
+    for name in ("events.jsonl", "result.json"):
+        if (outbox / name).is_file():
+            write_whole(out / name, (outbox / name).read_bytes())
+
+
+def recipient_of(identity: str) -> str:
+    """The public half of an age identity."""
+    import pyrage
+
+    return str(pyrage.x25519.Identity.from_str(identity).to_public())
+
+
+def new_identity(path: Path) -> str:
+    """A fresh age identity, kept in `path` (0600)."""
+    try:
+        import pyrage
+    except ModuleNotFoundError as error:
+        raise MissingPackage("sealing private data needs pyrage", fix="pip install 'elias-node[node]'") from error
+    identity = str(pyrage.x25519.Identity.generate())
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = path.with_name(f".{path.name}.part")
+    with os.fdopen(os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as stream:
+        stream.write(identity + "\n")
+    scratch.replace(path)
+    return identity
+
+
+def _segment_recipient(path: Path) -> str:
+    identity = path.read_text(encoding="utf-8").strip() if path.exists() else new_identity(path)
+    return recipient_of(identity)
+
+
+def _same(folder: Path, digest: Digest) -> None:
+    found = tree_digest(folder)
+    if found != digest:
+        shutil.rmtree(folder)
+        raise NotWhole(f"{folder.name} is {found}, not {digest}")

@@ -1,0 +1,39 @@
+"""The shipped contract suite, against the emulated Kaggle."""
+
+from pathlib import Path
+
+import pytest
+
+from elias.adapters.backends.kaggle import KaggleBackend
+from elias.domain.run import SegmentState
+from elias.ports.backend import Backend
+from elias.testing.backend_suite import BackendSuite, MakeBundle
+
+
+class TestKaggle(BackendSuite):
+    patience_s = 60.0
+    poll_s = 0.1
+
+    @pytest.fixture
+    def backend(self, backend: KaggleBackend) -> Backend:  # the emulated one of conftest.py
+        return backend
+
+    def test_fetching_a_running_segment_brings_its_checkpoint(
+        self, backend: Backend, bundle: MakeBundle, tmp_path: Path
+    ) -> None:
+        """Kaggle shows no output before a session's end: fetching is allowed meanwhile, and brings nothing."""
+        handle = self.submit(backend, bundle(recipe=self.LONG))
+        self.until(backend, handle, lambda: backend.poll(handle).state is SegmentState.RUNNING)
+        backend.fetch(handle, tmp_path / "home")
+        assert not list((tmp_path / "home").iterdir())
+
+    def test_cancelling_keeps_the_checkpoint(self, backend: Backend, bundle: MakeBundle, tmp_path: Path) -> None:
+        """A cancelled session runs to its deadline, since nothing else would keep its output."""
+        handle = self.submit(backend, bundle(recipe=self.LONG))
+        self.until(backend, handle, lambda: backend.poll(handle).state is SegmentState.RUNNING)
+        backend.cancel(handle)
+        backend.cancel(handle)
+        assert "cancelled" in (backend.poll(handle).note or "")
+        assert self.wait(backend, handle).state is SegmentState.CANCELLED
+        backend.fetch(handle, tmp_path / "home")
+        assert self.checkpoint(tmp_path / "home").exists()
