@@ -1,0 +1,84 @@
+"""What the options of `elias train` and `elias plan` ask for, as a run to be."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+from elias.cli.output import say
+from elias.config.schema import Config
+from elias.domain.run import Bounds
+from elias.errors import InputError, NotFound
+from elias.services.runs import Wanted
+from elias_trainer.contract import BaseModel, Method, Objective, Recipe
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Asked:
+    strategy: str | None = None
+    base: str | None = None
+    max_minutes: float | None = None
+    epochs: float | None = None
+    steps: int | None = None
+    method: Method = Method.LORA
+    objective: Objective = Objective.SFT
+    rank: int = 16
+    batch_size: int = 4
+    accumulation: int = 1
+    sequence_length: int = 1024
+    learning_rate: float = 2e-4
+    packing: bool = False
+    seed: int = 0
+    checkpoint_every: timedelta | None = None
+    segment_steps: int | None = None
+
+
+def wanted_run(config: Config, asked: Asked) -> Wanted:
+    """Raises InputError for what contradicts itself, NotFound for a base that is not there."""
+    from elias.wiring.train import default_base
+
+    if asked.epochs is not None and asked.steps is not None:
+        raise InputError("--epochs and --steps both say how far to train", fix="give one of them")
+    reference, note = (asked.base, None) if asked.base else default_base(config)
+    if note:
+        say(note)
+    recipe = Recipe(
+        method=asked.method,
+        objective=asked.objective,
+        rank=asked.rank,
+        alpha=2 * asked.rank,
+        batch_size=asked.batch_size,
+        accumulation=asked.accumulation,
+        sequence_length=asked.sequence_length,
+        learning_rate=asked.learning_rate,
+        packing=asked.packing,
+        epochs=asked.epochs or 1.0,
+        max_steps=asked.steps,
+        seed=asked.seed,
+    )
+    bounds = Bounds(
+        train_for=timedelta(minutes=asked.max_minutes) if asked.max_minutes else None,
+        segment_steps=asked.segment_steps,
+    )
+    return Wanted(
+        strategy=asked.strategy or config.training.strategy,
+        base=BaseModel(reference=_existing(reference or ""), allow_code=config.training.allow_code),
+        recipe=recipe,
+        bounds=bounds,
+        checkpoint_every=asked.checkpoint_every,
+    )
+
+
+def _existing(reference: str) -> str:
+    """A path becomes absolute, for the trainer works in a folder of its own; it must be there."""
+    looks_like_path = reference.startswith(("/", "./", "../", "~")) or reference.endswith(".gguf")
+    path = Path(reference).expanduser()
+    if path.exists() and (looks_like_path or path.is_dir()):
+        return str(path.absolute())
+    if looks_like_path:
+        raise NotFound(
+            f"there is no base model at {reference}",
+            fix="give a folder with config.json and *.safetensors, a .gguf file, a Hugging Face id, or `starter`",
+        )
+    return reference

@@ -1,0 +1,58 @@
+"""`elias plan`: where a run would go now, and why not elsewhere."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from elias.cli.output import Json, emit_json, say
+from elias.cli.train import Base, Corpus, Epochs, Minutes, Steps, Strategy
+from elias.domain.plan import Plan
+from elias_trainer.contract import Method
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command()
+def plan(
+    strategy: Strategy = None,
+    base: Base = None,
+    corpus: Corpus = "latest",
+    max_minutes: Minutes = None,
+    epochs: Epochs = None,
+    steps: Steps = None,
+    method: Annotated[Method, typer.Option(help="What is trained.")] = Method.LORA,
+    json: Json = False,
+) -> None:
+    """Where a training run would go, and why not elsewhere. Starts nothing, and exits 4 when nothing takes it."""
+    from elias.cli.asking import Asked, wanted_run
+    from elias.config import load
+    from elias.wiring.train import open_training
+
+    config = load()
+    asked = Asked(
+        strategy=strategy, base=base, max_minutes=max_minutes, epochs=epochs, steps=steps, method=method
+    )  # fmt: skip
+    with open_training(config) as training:
+        found = training.plan(wanted_run(config, asked), training.stores.corpora.get(corpus))
+    if json:
+        emit_json(found)
+    else:
+        print_plan(found)
+    if not found.segments:
+        raise typer.Exit(4)
+
+
+def print_plan(found: Plan) -> None:
+    for segment in found.segments:
+        offer = segment.offer
+        span = f"for up to {segment.span}" if segment.span else "to the end of the run"
+        cost = f"{offer.hourly} an hour, {segment.reserve} at most" if offer.hourly.micro_usd else "costs nothing"
+        print(f"{offer.backend}: {offer.accelerator_count} x {offer.accelerator}, {span}, {cost}")
+    if not found.segments:
+        say(f"nothing takes this run now: {found.reason}")
+        if found.wait_until:
+            say(f"worth asking again at {found.wait_until:%Y-%m-%d %H:%M} UTC")
+    for other in found.not_taken:
+        print(f"not {other.offer.backend} ({other.offer.accelerator}): {other.why}")

@@ -1,0 +1,82 @@
+"""`elias train`: a run from a corpus, to its end."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from elias.cli.output import Json, Yes, ask, say
+from elias_trainer.contract import Method, Objective
+
+app = typer.Typer(add_completion=False)
+
+Strategy = Annotated[str | None, typer.Option(help="local, hybrid, or the name of a backend.  [default: local]")]
+Base = Annotated[str | None, typer.Option(help="A Hugging Face id, a folder, a GGUF file, `starter` or `tiny`.")]
+Corpus = Annotated[str, typer.Option(help="A corpus, by the beginning of its digest.")]
+Minutes = Annotated[float | None, typer.Option(min=0.01, help="Training time, all segments together.")]
+Epochs = Annotated[float | None, typer.Option(min=0.01, help="Passes over the corpus.  [default: 1]")]
+Steps = Annotated[int | None, typer.Option(min=1, help="Optimizer steps, in place of --epochs.")]
+
+
+@app.command()
+def train(
+    strategy: Strategy = None,
+    base: Base = None,
+    corpus: Corpus = "latest",
+    data: Annotated[
+        Path | None, typer.Option(help="Capture this first: a source tree, a repository, a .jsonl.")
+    ] = None,
+    max_minutes: Minutes = None,
+    epochs: Epochs = None,
+    steps: Steps = None,
+    method: Annotated[Method, typer.Option(help="What is trained.")] = Method.LORA,
+    objective: Annotated[Objective, typer.Option(help="What it learns from.")] = Objective.SFT,
+    rank: Annotated[int, typer.Option(min=1, help="Of LoRA's matrices.")] = 16,
+    batch_size: Annotated[int, typer.Option(min=1, help="Sequences at a time.")] = 4,
+    accumulation: Annotated[int, typer.Option(min=1, help="Batches to an optimizer step.")] = 1,
+    sequence_length: Annotated[int, typer.Option(min=16, help="Tokens; longer examples are cut.")] = 1024,
+    learning_rate: Annotated[float, typer.Option(min=0, help="At its highest.")] = 2e-4,
+    packing: Annotated[bool, typer.Option(help="Several examples in one sequence.")] = False,
+    seed: Annotated[int, typer.Option(min=0, help="Of data order and dropout.")] = 0,
+    checkpoint_minutes: Annotated[float | None, typer.Option(min=0, help="Between two checkpoints.")] = None,
+    segment_steps: Annotated[int | None, typer.Option(min=1, help="Steps in a segment at most.")] = None,
+    detach: Annotated[bool, typer.Option("--detach", help="Go on in the background.")] = False,
+    yes: Yes = False,
+    json: Json = False,
+) -> None:
+    """Train a model on a corpus: until it is done, or as long as you say."""
+    from elias.cli.asking import Asked, wanted_run
+    from elias.cli.carry import carry_and_answer
+    from elias.cli.carry import detach as go_on_in_background
+    from elias.config import load
+    from elias.services.runs import new_run
+    from elias.wiring.corpus import corpus_from_data
+    from elias.wiring.train import open_training
+
+    config = load()
+    asked = Asked(
+        strategy=strategy, base=base, max_minutes=max_minutes, epochs=epochs, steps=steps, method=method,
+        objective=objective, rank=rank, batch_size=batch_size, accumulation=accumulation,
+        sequence_length=sequence_length, learning_rate=learning_rate, packing=packing, seed=seed,
+        checkpoint_every=timedelta(minutes=checkpoint_minutes) if checkpoint_minutes is not None else None,
+        segment_steps=segment_steps,
+    )  # fmt: skip
+    with open_training(config) as training:
+        found = corpus_from_data(config, training.stores, data) if data else training.stores.corpora.get(corpus)
+        wanted = wanted_run(config, asked)
+        plan = training.plan(wanted, found)
+        if any(segment.offer.hourly.micro_usd for segment in plan.segments):
+            from elias.cli.plan import print_plan
+
+            print_plan(plan)
+            ask("This costs money. Begin?", yes=yes)
+        run = new_run(wanted, found, training.coordinator.means.clock)
+        training.runs.begin(run)
+        say(f"{run.id}: {run.base.reference} on corpus {run.corpus.short} ({found.train_examples} examples)")
+        if detach:
+            go_on_in_background(training, run)
+        else:
+            carry_and_answer(training, run, json=json)
