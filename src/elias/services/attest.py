@@ -20,8 +20,9 @@ from elias.domain.run import Run, Segment
 from elias.errors import BadReceipt, DiskFull, InputError, NotFound, StoreError
 from elias.ports.attestation import Signer
 from elias.ports.stores import ModelStore
+from elias.services.base_shape import base_shape
 from elias.services.run_folder import RunFolder
-from elias.services.structure import base_shape, check_structure
+from elias.services.structure import check_structure
 from elias.services.verify import RECEIPT, Verified, receipt_name, seal, verify_artifact
 from elias.units import Clock
 from elias_trainer.contract import Digest, Result, digest_file, file_digests, sync_folder, write_whole
@@ -49,7 +50,7 @@ class Attest:
         trained.verify_adapter(segments[-1].number, result)
         with self._scratch(run.id) as scratch:
             _copy(out / ADAPTER, scratch / ADAPTER)
-            check_structure(scratch / ADAPTER, base_shape(Path(run.base.reference)))
+            check_structure(scratch / ADAPTER, base_shape(run.base.reference))
             digest = self.signer.sign_model(scratch / ADAPTER, scratch / MODEL_SIGNATURE)
             target = self.folder(digest)
             if target.exists():

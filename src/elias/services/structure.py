@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from elias.errors import BadStructure
+from elias.services.base_shape import BaseShape
 from elias.services.safetensors import Tensor, check_finite, read_header, read_json
 
 WEIGHTS = "adapter_model.safetensors"
@@ -43,38 +43,6 @@ IDLE = {
     *("use_bdlora", "use_dora", "use_qalora", "use_rslora", "velora_config"),
 }
 """What it may name, but only as unused: each of them would change what the adapter is, or run code."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class BaseShape:
-    """What a base's config.json says about the matrices that a LoRA adapter goes between."""
-
-    layers: int
-    sizes: Mapping[str, tuple[int, int]]
-    """Module -> features in, features out."""
-
-
-def base_shape(folder: Path) -> BaseShape | None:
-    """Of a Llama-like model; None where `folder` has no config.json, or one that says otherwise."""
-    if not (folder / "config.json").is_file():
-        return None
-    config = read_json(folder / "config.json")
-    names = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
-    if not all(type(config.get(name)) is int and config[name] > 0 for name in names):
-        return None
-    hidden, inner, layers, heads = (config[name] for name in names)
-    width = config.get("head_dim") or hidden // heads
-    keys = (config.get("num_key_value_heads") or heads) * width
-    sizes = {
-        "q_proj": (hidden, heads * width),
-        "k_proj": (hidden, keys),
-        "v_proj": (hidden, keys),
-        "o_proj": (heads * width, hidden),
-        "gate_proj": (hidden, inner),
-        "up_proj": (hidden, inner),
-        "down_proj": (inner, hidden),
-    }
-    return BaseShape(layers=layers, sizes=sizes)
 
 
 def check_structure(folder: Path, base: BaseShape | None = None) -> None:

@@ -15,7 +15,8 @@ from elias.domain.dsse import IN_TOTO_TYPE, Envelope, from_json, pae, to_json
 from elias.domain.receipt import ADAPTER, MODEL_SIGNATURE, Receipt, check_chain, from_statement, to_statement
 from elias.errors import BadReceipt, BadSignature, DigestMismatch, NotFound
 from elias.ports.attestation import Signer
-from elias.services.structure import base_shape, check_structure
+from elias.services.base_shape import base_shape
+from elias.services.structure import check_structure
 from elias_trainer.contract import Digest, digest_file, file_digests
 
 RECEIPT = "receipt.dsse.json"
@@ -53,7 +54,7 @@ def verify_artifact(folder: Path, signer: Signer, expected: Digest | None = None
         check_chain(receipt, str(path))
         if path.name not in (RECEIPT, receipt_name(receipt.run)):
             raise BadReceipt(f"{path} belongs to the run {receipt.run}", fix=f"remove {path}")
-    base = base_shape(Path(first.base_reference))
+    base = base_shape(first.base_reference)
     check_structure(folder / ADAPTER, base)
     return Verified(
         digest=digest,
