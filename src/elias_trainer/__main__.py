@@ -8,8 +8,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-_ELSEWHERE = {"score": "elias_trainer.score", "serve": "elias_trainer.serve"}
+_ELSEWHERE = {"score": "elias_trainer.score", "serve": "elias_trainer.serve", "carry": "elias_trainer.carry"}
 """Verbs with a `main(argv) -> int` of their own."""
+_ELSEWHERE_HELP = {
+    "score": "held-out loss of a base and adapters",
+    "serve": "answer over loopback HTTP",
+    "carry": "carry a segment out on a foreign machine",
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -49,7 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     tiny = verbs.add_parser("tiny", help="write the test model `tiny` and print its digest")
     tiny.add_argument("--out", type=Path, required=True)
     tiny.add_argument("--warm", type=int, default=0, metavar="STEPS", help="full fine-tuning steps on made-up text")
-    for verb, what in (("score", "held-out loss of a base and adapters"), ("serve", "answer over loopback HTTP")):
+    for verb, what in _ELSEWHERE_HELP.items():
         verbs.add_parser(verb, help=what, add_help=False)
     return parser
 
