@@ -31,6 +31,7 @@ class Git:
         git = GitCommand(location)
         head = git.head()
         taken: list[Change] = []
+        broken = ""
         try:
             for change in changes(git, head, limit=self._limit, since=self._since):
                 if why := _why_not(change):
@@ -38,10 +39,11 @@ class Git:
                 else:
                     taken.append(change)
         except GitFailed as error:
+            broken = f": {error.said}"
             yield Skipped(where=str(location), why=error.said, fix=f"git -C {location} fsck; what was readable is kept")
         if not taken:
             raise InputError(
-                f"{location} has no commit to learn from" + (f" since {self._since}" if self._since else ""),
+                f"{location} has no commit to learn from" + (f" since {self._since}" if self._since else "") + broken,
                 fix="capture a repository whose commits change text files, or reach further back with --since",
             )
         survivors, lost = _survivors(git, head, taken)
