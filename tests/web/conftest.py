@@ -1,0 +1,103 @@
+"""A node with its web application on a real port, in this process; what serves is an engine that echoes."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+import uvicorn
+
+from elias.adapters.clock import SystemClock
+from elias.adapters.engines.ask import ask
+from elias.config import Config
+from elias.ports.inference import InferenceEngine
+from elias.services.deploy import DeployService
+from elias.services.keep_alive import KeepAlive
+from elias.services.launch import Means, Policy
+from elias.services.route import Route
+from elias.testing.echo_engine import EchoEngine
+from elias.testing.engine_contract import wait_until
+from elias.web.app import make_app
+from elias.web.gateway import Limits
+from elias.web.server import bind
+from elias.wiring.node import Node
+from elias.wiring.stores import open_engine, open_stores
+from elias.wiring.train import make_training
+from elias_trainer.contract import Digest
+
+TOKEN = "t" * 32
+
+
+@dataclass
+class Website:
+    url: str
+    node: Node
+    service: DeployService
+    stopped: threading.Event = field(default_factory=threading.Event)
+
+
+Open = Callable[..., Website]
+
+
+@pytest.fixture
+def open_website(tmp_path: Path) -> Iterator[Open]:
+    """Call it with the engine, the base to serve, what verifies an artifact, limits; the base is in service then."""
+    opened: list[tuple[Node, uvicorn.Server, threading.Thread]] = []
+    with open_stores(Config(home=tmp_path)) as stores:
+
+        def make(
+            engine: InferenceEngine,
+            *,
+            base: str = "small",
+            verify: Callable[[Digest], Path] = lambda _: tmp_path,
+            limits: Limits | None = None,
+            is_local: bool = True,
+        ) -> Website:
+            config, clock = Config(home=tmp_path), SystemClock()
+            listener = bind("127.0.0.1", 0)
+            url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+            means = Means(
+                models=stores.models,
+                engines={"only": engine},
+                verify=verify,
+                ask=ask,
+                has_room=lambda: True,
+                logs=tmp_path / "logs",
+            )
+            policy = Policy(default_base=base, drain=timedelta(seconds=20))
+            service = DeployService(means, policy, Route())
+            node = Node(
+                config=config,
+                url=url,
+                clock=clock,
+                started_at=clock.now(),
+                stores=stores,
+                service=service,
+                keep_alive=KeepAlive(service, policy, clock),
+                training=make_training(config, stores, open_engine(config)),
+                degraded=[],
+            )
+            website = Website(url=url, node=node, service=service)
+            app = make_app(node, token=TOKEN, is_local=is_local, stop=website.stopped.set, limits=limits)
+            server = uvicorn.Server(uvicorn.Config(app, log_config=None, ws="none", timeout_graceful_shutdown=2))
+            thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+            thread.start()
+            opened.append((node, server, thread))
+            node.keep_alive.start()
+            wait_until(service.route.is_up)
+            return website
+
+        yield make
+        for node, server, thread in opened:
+            server.should_exit = True
+            thread.join()
+            node.close()
+
+
+@pytest.fixture
+def echo() -> EchoEngine:
+    return EchoEngine()
