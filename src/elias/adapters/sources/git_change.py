@@ -56,7 +56,7 @@ class Change:
 
 
 def changes(git: GitCommand, head: str, *, limit: int, since: str | None) -> Iterator[Change]:
-    """Newest first. Raises GitFailed where git broke off; the change it broke off after may not be whole, and is lost."""
+    """Newest first. Raises GitFailed where git broke off; the last change may not be whole, and is lost."""
     words = [*_LOG, f"--max-count={limit}", *([f"--since={since}"] if since else []), head, "--"]
     lines = git.lines(words)
     header: bytes | None = None
