@@ -155,6 +155,13 @@ def test_the_reward_is_the_weight_and_no_reward_leaves_out() -> None:
     assert example_of(chat(1, evidence=(Evidence(kind="marked", passed=0, total=1),)), heldout=False) is None
 
 
+def test_what_is_left_out_is_told(stores: Stores, corpora: Corpora) -> None:
+    told: list[str] = []
+    stores.sessions.add([*EVERY, chat(99, evidence=(Evidence(kind="marked", passed=0, total=1),))])
+    assert corpora.build(Choice(), tell=told.append).sessions == 27
+    assert told == ["left out 1 sessions: no answer in them, or nothing of it held up (reward 0)"]
+
+
 def test_the_strictest_label_of_its_sessions_is_its_own(stores: Stores, corpora: Corpora) -> None:
     stores.sessions.add([code(1, label=Label.PUBLIC), code(2, label=Label.SHARED), code(3, label=Label.SECRET)])
     assert corpora.build(Choice()).label is Label.SECRET

@@ -37,7 +37,7 @@ def build(
     share = config.training.heldout_share if heldout_share is None else heldout_share
     choice = Choice(heldout_share=share, sources=tuple(source or ()), label_at_most=label_at_most)
     with open_corpora(config) as corpora:
-        _emit(corpora.build(choice), json=json)
+        _emit(corpora.build(choice, tell=say), json=json)
     if not json:
         say("next: elias train")
 

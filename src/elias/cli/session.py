@@ -26,7 +26,7 @@ SHOWN = 50
 def list_sessions(
     source: SourceOption = None,
     label: Annotated[Label | None, typer.Option("--label", help="Only with this label.")] = None,
-    limit: Annotated[int, typer.Option(min=1, help="The most to show.")] = SHOWN,
+    limit: Annotated[int | None, typer.Option(min=1, help="The most; without, 50 in a table and all in JSON.")] = None,
     json: Json = False,
 ) -> None:
     """Sessions in order of id."""
@@ -37,7 +37,7 @@ def list_sessions(
 
     with open_stores(load()) as stores:
         found = stores.sessions.select(source=source, label=label)
-        first = list(islice(found, limit))
+        first = list(islice(found, limit or (None if json else SHOWN)))
         more = sum(1 for _ in found)
     if json:
         emit_json([_summary(session) for session in first])

@@ -6,7 +6,7 @@ import io
 import json
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -59,14 +59,17 @@ class Corpora:
         self._blobs = blobs
         self._clock = clock
 
-    def build(self, choice: Choice) -> Corpus:
-        """The same sessions give the same digest on every machine. Raises InputError when a side would be empty."""
+    def build(self, choice: Choice, tell: Callable[[str], None] = lambda line: None) -> Corpus:
+        """The same sessions give the same digest on every machine; `tell` hears what was left out and why.
+
+        Raises InputError when a side would be empty.
+        """
         if not 0 < choice.heldout_share < 1:
             raise InputError(
                 f"a held-out share of {choice.heldout_share} leaves nothing to train on, or to measure by",
                 fix="give --heldout-share a number between 0 and 1, such as 0.1",
             )
-        chosen = self._chosen(choice)
+        chosen = self._chosen(choice, tell)
         sides = split(chosen, round(choice.heldout_share * PPM))
         train, counted_train = self._written(chosen, sides.train, heldout=False)
         heldout, counted_heldout = self._written(chosen, sides.heldout, heldout=True)
@@ -111,7 +114,7 @@ class Corpora:
         with self.open(corpus, part) as stream:
             yield from map(example_from_line, stream)
 
-    def _chosen(self, choice: Choice) -> tuple[Session, ...]:
+    def _chosen(self, choice: Choice, tell: Callable[[str], None]) -> tuple[Session, ...]:
         """In order of id, without those that no example can be made of."""
         every = [
             session
@@ -123,6 +126,8 @@ class Corpora:
         usable = tuple(session for session in every if example_of(session, heldout=False) is not None)
         if len(usable) < 2:
             raise _too_few(len(every), len(usable))
+        if left_out := len(every) - len(usable):
+            tell(f"left out {left_out:,} sessions: no answer in them, or nothing of it held up (reward 0)")
         return usable
 
     def _written(
