@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from elias.errors import DigestMismatch, NotFound, StoreError
+from elias.errors import DigestMismatch, DiskFull, NotFound, StoreError
 from elias_trainer.contract import Digest, sync_folder
 
 CHUNK_BYTES = 1 << 20
@@ -106,4 +106,5 @@ def _translated(place: Path) -> Iterator[None]:
         fix = f"look at `ls -ld {quoted}`, and make it yours with chown or chmod"
         if error.errno in _NO_ROOM:
             fix = f"make room (`df -h {quoted}`), then do the same again"
+            raise DiskFull(f"{place}: {why}", kept="nothing is half-written", fix=fix) from error
         raise StoreError(f"{place}: {why}", kept="nothing is half-written", fix=fix) from error
