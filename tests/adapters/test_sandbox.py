@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -31,7 +32,7 @@ for where in (("127.0.0.1", {port}), ("1.1.1.1", 53)):
         print(type(error).__name__, error.errno)
 print(socket.if_nameindex())
 """
-    with __import__("socket").create_server(("127.0.0.1", 0)) as listener:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
         output = run_confined(program.replace("{port}", str(listener.getsockname()[1]))).output.decode()
     assert output.splitlines()[:2] == ["OSError 101", "OSError 101"]
     assert output.splitlines()[2] == "[(1, 'lo')]"

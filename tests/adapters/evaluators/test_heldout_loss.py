@@ -75,6 +75,17 @@ def test_all_contenders_pay_for_the_same_tokens(
     assert list((tmp_path / "home" / "cache").iterdir()) == [tmp_path / "home" / "cache" / "bases"]
 
 
+def test_of_many_examples_the_first_in_order_of_id_are_taken_and_it_says_so(
+    context: Context, trainer: list[str], field: list[Contender], tmp_path: Path
+) -> None:
+    evaluator = HeldoutLoss(context(), trainer, most=1)
+    found = evaluator.measure(BASE, field, write_heldout(tmp_path / "heldout.jsonl", EXAMPLES[::-1]))
+    assert {measurement.example for measurement in found} == {"a"}
+    assert evaluator.notes()["heldout_loss"].startswith(
+        "1 of 2 held-out examples (the first in order of id, at most 1)"
+    )
+
+
 def test_a_program_that_fails_is_an_error_with_its_last_words(
     context: Context, field: list[Contender], tmp_path: Path
 ) -> None:

@@ -15,12 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from elias.adapters.evaluators.heldout import group_of, read_examples
-from elias.domain.corpus import Example
+from elias.domain.corpus import Example, example_line
 from elias.errors import DigestMismatch, EliasError, EngineError, InputError
 from elias.ports.evaluator import Contender, EvaluatorContext, Measurement
 from elias_trainer.contract import BaseModel, Input, ScoreJob, digest_file, to_json, tree_digest
 
 METRIC = "heldout_loss"
+MOST_EXAMPLES = 200
+"""Enough for a narrow interval; a small model on two CPU cores takes some minutes for them."""
 TRAINER = (sys.executable, "-I", "-m", "elias_trainer")
 _TAIL_CHARACTERS = 1500
 _TOLD = re.compile(r"^error: (?P<what>.*?)\n  fix: (?P<fix>.*)\Z", re.M | re.S)
@@ -33,16 +35,20 @@ class HeldoutLoss:
 
     lower_is_better = True
 
-    def __init__(self, context: EvaluatorContext, trainer: Sequence[str] = TRAINER) -> None:
+    def __init__(self, context: EvaluatorContext, trainer: Sequence[str] = TRAINER, most: int = MOST_EXAMPLES) -> None:
         self._context = context
         self._trainer = trainer
+        self._most = most
         self._notes: dict[str, str] = {}
 
     def measure(self, base: BaseModel, contenders: Sequence[Contender], heldout: Path) -> Sequence[Measurement]:
         """Raises EngineError with the end of what the program said; InputError or DigestMismatch where it said that."""
         self._notes = {}
-        examples = {example.id: example for example in read_examples(heldout)}
+        answered = (example for example in read_examples(heldout) if example.chosen is None)
+        found = sorted(answered, key=lambda example: example.id)
+        examples = {example.id: example for example in found[: self._most]}
         if not examples:
+            self._notes["heldout_loss"] = "no held-out example has one answer to be scored"
             return ()
         cache = self._context.home / "cache"
         cache.mkdir(parents=True, exist_ok=True)
@@ -50,12 +56,18 @@ class HeldoutLoss:
             job = ScoreJob(
                 base=base,
                 adapters=tuple(_brought(Path(folder), c.name, c.adapter) for c in contenders if c.adapter is not None),
-                corpus=_brought(Path(folder), "heldout.jsonl", heldout),
+                corpus=_written(Path(folder), "heldout.jsonl", examples.values()),
                 sequence_length=self._context.sequence_length,
             )
             scores = self._score(job, Path(folder))
         columns = {c.name: "base" if c.adapter is None else c.name for c in contenders}
-        return list(self._measurements(scores, examples, columns))
+        measurements = list(self._measurements(scores, examples, columns))
+        tokens = {measurement.example: int(measurement.weight) for measurement in measurements}
+        self._notes["heldout_loss"] = (
+            f"{len(tokens)} of {len(found)} held-out examples (the first in order of id, at most {self._most}), "
+            f"{sum(tokens.values())} tokens of their answers; prompt and answer cut at {job.sequence_length} tokens"
+        )
+        return measurements
 
     def notes(self) -> Mapping[str, str]:
         return dict(self._notes)
@@ -81,7 +93,6 @@ class HeldoutLoss:
     def _measurements(
         self, scores: Iterable[dict[str, Any]], examples: Mapping[str, Example], columns: Mapping[str, str]
     ) -> Iterable[Measurement]:
-        scored = tokens = 0
         for line in scores:
             try:
                 example, weight = examples[line["example"]], int(line["tokens"])
@@ -93,7 +104,6 @@ class HeldoutLoss:
                 ) from error
             if weight == 0:
                 continue  # the prompt alone fills the sequence: no token of the answer was seen
-            scored, tokens = scored + 1, tokens + weight
             for name, value in values.items():
                 yield Measurement(
                     metric=METRIC,
@@ -103,17 +113,15 @@ class HeldoutLoss:
                     weight=weight,
                     group=group_of(example),
                 )
-        self._notes["heldout_loss"] = (
-            f"{scored} of {len(examples)} held-out examples, {tokens} tokens of their answers, "
-            f"each cut at {self._context.sequence_length} tokens with its prompt"
-        )
+
+
+def _written(folder: Path, name: str, examples: Iterable[Example]) -> Input:
+    (folder / name).write_bytes(b"".join(map(example_line, examples)))
+    return Input(path=name, digest=digest_file(folder / name))
 
 
 def _brought(folder: Path, name: str, source: Path) -> Input:
-    """A file, or a folder's files, inside the job's folder, which a job never leaves. Linked where the disk allows."""
-    if source.is_file():
-        _link(source, folder / name)
-        return Input(path=name, digest=digest_file(folder / name))
+    """A folder's files inside the job's folder, which a job never leaves; linked where the disk allows."""
     for path in source.rglob("*"):
         if path.is_file():
             _link(path, folder / name / path.relative_to(source))
