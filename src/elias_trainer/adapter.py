@@ -28,11 +28,10 @@ def prepare(base: LoadedBase, recipe: Recipe) -> nn.Module:
     model.config.use_cache = False
     if recipe.method is Method.QLORA:
         model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)  # type: ignore[no-untyped-call] # peft has no types there
+    if recipe.gradient_checkpointing:
+        model.activation_checkpointing_enable()
     if recipe.method is not Method.FULL:
         model = _with_adapter(model, recipe)
-    if recipe.gradient_checkpointing:
-        model.enable_input_require_grads()
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     prepared: nn.Module = model.train()
     return prepared
 

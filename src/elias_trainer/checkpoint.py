@@ -38,6 +38,8 @@ from elias_trainer.folders import whole_folder
 
 SCHEMA = "elias.checkpoint/1"
 MANIFEST, STATE, TENSORS = "manifest.json", "state.json", "state.safetensors"
+_OWN = "digest"
+"""In the manifest: of all the rest of it, so that of two files that disagree one knows which was changed."""
 _FIX = "start from another checkpoint: each step's folder is complete in itself"
 
 
@@ -111,21 +113,22 @@ def write(out: Path, job: Job, *, state: State, base: Digest, tensors: Mapping[s
         save_file(dict(tensors), scratch / TENSORS)
         write_whole(scratch / STATE, canonical_json(dataclasses.asdict(state)))
         files = {name: digest_file(scratch / name) for name in (STATE, TENSORS)}
-        manifest = canonical_json(_manifest(job, state.step, base, files))
+        manifest = _manifest(job, state.step, base, files)
         write_whole(scratch / MANIFEST, manifest)
     _rotate(out, job.limits.keep_checkpoints)
     digest = _folder_digest(files | {MANIFEST: digest_bytes(manifest)})
     return CheckpointRef(step=state.step, path=folder.relative_to(out).as_posix(), digest=digest)
 
 
-def _manifest(job: Job, step: int, base: Digest, files: Mapping[str, Digest]) -> dict[str, Any]:
-    return {
+def _manifest(job: Job, step: int, base: Digest, files: Mapping[str, Digest]) -> bytes:
+    body = {
         "schema": SCHEMA,
         "step": step,
         "parent": job.checkpoint.digest if job.checkpoint else None,
         "base": base,
         "files": files,
     } | _expected(job)
+    return canonical_json(body | {_OWN: digest_bytes(canonical_json(body))})
 
 
 def _expected(job: Job) -> dict[str, Any]:
@@ -138,7 +141,7 @@ def recipe_digest(job: Job) -> Digest:
 
 
 def _open(folder: Path, job: Job) -> Start:
-    manifest = _read(folder / MANIFEST)
+    manifest = _read_manifest(folder / MANIFEST)
     for name, value in _expected(job).items():
         if manifest.get(name) != value:
             raise Unreadable(f"{folder / MANIFEST} is of another {name}: {manifest.get(name)}, the job has {value}")
@@ -166,6 +169,13 @@ def _checked_files(folder: Path, manifest: Mapping[str, Any]) -> dict[str, Diges
 def _folder_digest(files: Mapping[str, Digest]) -> Digest:
     """What `tree_digest` says of the folder, from digests that are known already."""
     return digest_bytes(canonical_json(files))
+
+
+def _read_manifest(path: Path) -> dict[str, Any]:
+    manifest = _read(path)
+    if manifest.pop(_OWN, None) != digest_bytes(canonical_json(manifest)):
+        raise Unreadable(f"{path} is torn or changed: it does not have its own digest")
+    return manifest
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import errno
 
 from elias_trainer.contract import Failure, FailureKind
 
-_DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _EXIT_CODES = {FailureKind.USER: 2, FailureKind.VERIFICATION: 4}
 
 
@@ -37,7 +37,7 @@ def failure_of(error: BaseException) -> Failure:
     if _is_disk_full(error):
         return Failure(
             kind=FailureKind.INFRASTRUCTURE,
-            message=f"the disk is full: {_first_line(error)}",
+            message=f"the disk is full, or a quota on it is: {_first_line(error)}",
             fix="free space where the output folder and the model cache are, then start the segment again: "
             "it goes on from its newest checkpoint",
         )

@@ -85,6 +85,8 @@ class _Segment:
             if job.lease is not None:
                 stop.hold(self.job_file.parent / job.lease.path, job.lease.seconds)
             start = self._start(job)
+            # Threads that spin while they wait starve whoever shares the machine; read when torch is imported.
+            os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
             # Only now: torch alone takes seconds and hundreds of megabytes.
             from elias_trainer import loading, loop
 

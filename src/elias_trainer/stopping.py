@@ -66,6 +66,9 @@ class Stop:
     def limit(self, seconds: float | None) -> None:
         """Stop this many seconds after the start; called again as the time to keep back becomes known."""
         self._deadline = None if seconds is None else self.started + seconds
+        if reason := self._run_out():
+            self._stop(reason)
+            self.check()
 
     def hold(self, lease: Path, seconds: float) -> None:
         self._lease = _LeaseFile(lease, seconds)

@@ -1,0 +1,237 @@
+"""Stopping, going on, being killed: a chain of segments gives the same bytes as a run left alone."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from elias_trainer.contract import (
+    AtDeadline,
+    Digest,
+    FailureKind,
+    Input,
+    Lease,
+    Limits,
+    Method,
+    Outcome,
+    tree_digest,
+)
+from tests.trainer.conftest import Forge, Place, chats, until
+
+MakePlace = Callable[..., Place]
+RECIPE = {"epochs": 2.0, "accumulation": 2, "dropout": 0.1}
+"""10 steps over two epochs, the fifth and the tenth of them short."""
+
+
+@pytest.mark.parametrize("method", [Method.LORA, Method.QLORA, Method.FULL])
+def test_a_run_in_three_segments_is_the_run_left_alone(place: MakePlace, method: Method) -> None:
+    whole = place("whole", method=method, **RECIPE)
+    assert whole.run() == 0
+    first = place("first", method=method, limits=Limits(stop_at_step=3), **RECIPE)
+    assert first.run() == 0
+    second = follow(place, first, "second", method=method, limits=Limits(stop_at_step=6), **RECIPE)
+    assert second.run() == 0
+    third = follow(place, second, "third", method=method, **RECIPE)
+    assert third.run() == 0
+    assert third.adapter() == whole.adapter()
+    assert first.steps() | second.steps() | third.steps() == whole.steps()
+    assert (first.result.outcome, first.result.reason) == (Outcome.PAUSED, "stop_at_step")
+    assert (third.result.started_at_step, third.result.step) == (6, 10)
+    assert first.result.tokens + second.result.tokens + third.result.tokens == whole.result.tokens
+
+
+def test_checkpoints_are_a_chain(place: MakePlace) -> None:
+    first = place("first", limits=Limits(stop_at_step=1), **RECIPE)
+    assert first.run() == 0
+    second = follow(place, first, "second", limits=Limits(stop_at_step=2), **RECIPE)
+    assert second.run() == 0
+    made = second.result.checkpoint
+    assert made is not None
+    assert made.digest == tree_digest(second.out / made.path)
+    assert manifest(first)["parent"] is None
+    assert manifest(second)["parent"] == first.result.checkpoint.digest
+    assert set(second.result.outputs) == {
+        f"{made.path}/{n}" for n in ("manifest.json", "state.json", "state.safetensors")
+    }
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_ended_three_times_and_started_again_gives_the_same_adapter(
+    place: MakePlace, forge: Forge, number: int
+) -> None:
+    recipe = {"max_steps": 30, "dropout": 0.1}
+    whole = place("whole", **recipe)
+    assert whole.run() == 0
+    made = place("ended", limits=Limits(checkpoint_every_s=0.05), **recipe)
+    moments = random.Random(5)
+    for at_step in (4, 12, 20):
+        child = forge.start(made)
+        # Past a step, then anywhere: in a step, in a checkpoint, between them.
+        reaches(made, at_step)
+        pause(moments.uniform(0, 0.1))
+        assert child.kill(number) == (-number if number == signal.SIGKILL else 0)
+        assert (made.out / "result.json").exists() == (number == signal.SIGTERM)
+    assert forge.start(made).wait() == 0
+    assert made.adapter() == whole.adapter()
+    assert made.steps() == whole.steps()
+    assert [event["seq"] for event in made.events] == list(range(len(made.events)))
+    assert made.result.tokens == whole.result.tokens
+    assert not list(made.out.rglob(".*.part"))
+
+
+def test_a_finished_segment_started_again_repeats_nothing(place: MakePlace) -> None:
+    made = place(max_steps=1)
+    assert made.run() == 0
+    before = (made.result, made.events)
+    assert made.run() == 0
+    assert (made.result, made.events) == before
+
+
+def test_a_second_trainer_leaves_the_first_ones_folder_alone(place: MakePlace, forge: Forge) -> None:
+    made = place(max_steps=5000)
+    child = forge.start(made)
+    reaches(made, 1)
+    assert made.run() == 5
+    assert not (made.out / "result.json").exists()
+    assert child.kill(signal.SIGTERM) == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_pauses_with_a_checkpoint(place: MakePlace, forge: Forge, number: int) -> None:
+    made = place(max_steps=5000)
+    child = forge.start(made)
+    reaches(made, 2)
+    assert child.kill(number) == 0
+    assert_paused(made, "signal")
+
+
+def test_a_signal_while_loading_pauses_too(place: MakePlace, forge: Forge) -> None:
+    made = place(max_steps=5000)
+    child = forge.start(made)
+    until(lambda: (made.out / "events.jsonl").exists())
+    assert child.kill(signal.SIGTERM) == 0
+    assert (made.result.outcome, made.result.reason) == (Outcome.PAUSED, "signal")
+
+
+def test_a_step_in_flight_is_left_and_done_again(place: MakePlace, forge: Forge) -> None:
+    # The whole epoch is one step, of seconds: it is under way and far from its end.
+    made = place(lines=chats(2000), accumulation=1000)
+    child = forge.start(made)
+    until(lambda: any(event.get("phase") == "corpus" for event in made.events))
+    pause(0.5)
+    assert child.kill(signal.SIGTERM) == 0
+    assert made.result.outcome is Outcome.PAUSED
+    assert (made.result.step, made.steps()) == (0, {})
+    assert made.result.checkpoint.step == 0
+
+
+def test_a_lease_that_nobody_renews_pauses(place: MakePlace) -> None:
+    made = place(max_steps=5000, lease=Lease(path="lease", seconds=0.6))
+    (made.root / "in" / "lease").touch()
+    assert made.run() == 0
+    assert_paused(made, "lease")
+
+
+def test_a_lease_that_is_renewed_does_not(place: MakePlace, forge: Forge) -> None:
+    made = place(max_steps=12, lease=Lease(path="lease", seconds=5))
+    child = forge.start(made)
+    until(lambda: touched(made.root / "in" / "lease") and (made.out / "result.json").exists())
+    assert child.wait() == 0
+    assert made.result.outcome is Outcome.DONE
+
+
+def test_the_deadline_pauses(place: MakePlace) -> None:
+    made = place(max_steps=5000, limits=Limits(seconds=3.0))
+    assert made.run() == 0
+    assert_paused(made, "deadline")
+    assert made.result.seconds["total"] < 3.0
+
+
+def test_at_the_deadline_a_last_segment_writes_what_it_has(place: MakePlace) -> None:
+    made = place(max_steps=5000, limits=Limits(seconds=3.5, at_deadline=AtDeadline.FINISH))
+    assert made.run() == 0
+    result = made.result
+    assert (result.outcome, result.reason) == (Outcome.DONE, "deadline")
+    assert 0 < result.step < 5000
+    assert "adapter_model.safetensors" in made.adapter()
+
+
+def test_a_deadline_before_the_first_step_leaves_nothing_to_keep(place: MakePlace) -> None:
+    made = place(max_steps=5, limits=Limits(seconds=0.01, at_deadline=AtDeadline.FINISH))
+    assert made.run() == 2
+    assert made.result.failure.kind is FailureKind.USER
+    assert not (made.out / "adapter").exists()
+
+
+def test_old_checkpoints_make_room(place: MakePlace) -> None:
+    made = place(max_steps=6, limits=Limits(checkpoint_every_s=0, keep_checkpoints=2))
+    assert made.run() == 0
+    assert sorted(path.name for path in (made.out / "checkpoint").iterdir()) == ["step-00000004", "step-00000005"]
+    assert made.result.checkpoint.step == 5
+
+
+def test_a_torn_newest_checkpoint_falls_back_to_the_one_before(place: MakePlace) -> None:
+    whole = place("whole", max_steps=6)
+    assert whole.run() == 0
+    made = place("torn", max_steps=6, limits=Limits(checkpoint_every_s=0, stop_at_step=4))
+    assert made.run() == 0
+    torn = made.out / "checkpoint" / "step-00000004" / "state.safetensors"
+    os.truncate(torn, torn.stat().st_size - 1)
+    again = made.rewrite(limits=Limits())
+    assert again.run() == 0
+    assert again.adapter() == whole.adapter()
+    warnings = [event["message"] for event in again.events if event["kind"] == "warning"]
+    assert any(str(torn) in message for message in warnings)
+
+
+def test_a_torn_last_line_of_events_is_mended(place: MakePlace) -> None:
+    made = place(max_steps=3, limits=Limits(stop_at_step=1))
+    assert made.run() == 0
+    with (made.out / "events.jsonl").open("ab") as stream:
+        stream.write(b'{"kind":"step","se')
+    again = made.rewrite(limits=Limits())
+    assert again.run() == 0
+    assert [event["seq"] for event in again.events] == list(range(len(again.events)))
+
+
+def follow(place: MakePlace, before: Place, name: str, **given: object) -> Place:
+    """The next segment's place, holding the checkpoint that `before` ended with."""
+    last = before.result.checkpoint
+    made = place(name, segment=f"run-{name}", checkpoint=Input(path=last.path, digest=Digest(last.digest)), **given)
+    shutil.copytree(before.out / last.path, made.root / "in" / last.path)
+    return made
+
+
+def manifest(made: Place) -> dict[str, object]:
+    return json.loads((made.out / made.result.checkpoint.path / "manifest.json").read_bytes())
+
+
+def assert_paused(made: Place, reason: str) -> None:
+    result = made.result
+    assert (result.outcome, result.reason) == (Outcome.PAUSED, reason)
+    assert result.step > 0
+    assert result.checkpoint.step == result.step
+    assert tree_digest(made.out / result.checkpoint.path) == result.checkpoint.digest
+    assert made.events[-1]["kind"] == "ended"
+
+
+def reaches(made: Place, step: int) -> None:
+    until(lambda: max(made.steps(), default=0) >= step)
+
+
+def touched(path: Path) -> bool:
+    path.touch()
+    return True
+
+
+def pause(seconds: float) -> None:
+    """Let another process get to any point of its work."""
+    time.sleep(seconds)
