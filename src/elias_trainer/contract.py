@@ -322,7 +322,9 @@ def base_digest(location: Path) -> Digest:
     """Of a GGUF file, or of a model folder: its weights, configuration and tokenizer, nothing else in it."""
     if location.is_file():
         return digest_file(location)
-    kept = {name: digest for name, digest in file_digests(location).items() if "/" not in name and _is_model_file(name)}
+    # Links are followed: the hub's cache is made of them.
+    files = (path for path in location.iterdir() if _is_model_file(path.name) and path.is_file())
+    kept = {path.name: digest_file(path) for path in files}
     return digest_bytes(canonical_json(kept))
 
 

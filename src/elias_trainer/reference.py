@@ -98,12 +98,12 @@ def _starter() -> Path:
 def _from_hub(base: BaseModel) -> Path:
     """The hub's own cache serves, so that nothing is kept twice; HF_HUB_OFFLINE is honoured by the library."""
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     patterns = [*_WANTED, "*.py"] if base.allow_code else _WANTED
     try:
         return Path(snapshot_download(base.reference, revision=base.revision, allow_patterns=patterns))
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         raise _not_there(base, str(error).strip().splitlines()[0]) from error
 
 
