@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import timedelta
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 
 class Steps(Protocol):
@@ -45,4 +45,14 @@ class DurableEngine(Protocol):
 
     def stop(self) -> None:
         """Let go of the lock; work goes on at the next launch."""
+        ...
+
+
+@runtime_checkable
+class CanAdopt(Protocol):
+    def adopt(self, key: str) -> None:
+        """Carry on here what another node has begun and will not end; the files it needs must be here too.
+
+        Raises NotFound, or Refused while that node lives. Of no effect on what has ended or waits for any node.
+        """
         ...

@@ -59,7 +59,9 @@ class EngineSettings:
 
 
 class DbosEngine:
-    """One to a process, since DBOS is; `launch` refuses a second one."""
+    """One at work in a process, since DBOS is: `launch` refuses a second; `start` and `restart` go with any number."""
+
+    _process = threading.Lock()
 
     def __init__(self, settings: EngineSettings, clock: Clock) -> None:
         self._settings = settings
@@ -80,6 +82,9 @@ class DbosEngine:
 
     def launch(self) -> None:
         self._file_lock.take()
+        if not self._process.acquire(blocking=False):
+            self._let_go()
+            raise engine_is_taken("another one, in this very process")
         try:
             self._take_name()
             self._at_work = AtWork()
@@ -87,6 +92,7 @@ class DbosEngine:
             with self._database().translated():
                 self._launch_dbos()
         except BaseException:
+            self._process.release()
             self._let_go()
             raise
         self._is_launched = True
@@ -98,9 +104,9 @@ class DbosEngine:
             self._enqueue(name, key, key)
 
     def restart(self, name: str, key: str, wait: timedelta = timedelta(seconds=2)) -> None:
-        """As `start` for a key that is not there. Of no effect on one that still has not ended after `wait`:
+        """As `start` for a key that is not there. Of no effect on one that has not ended within `wait`.
 
-        a workflow that has said its last word to the stores needs a moment more to be recorded as ended.
+        Why wait: a workflow that has said its last word to the stores is recorded as ended a moment later.
         """
         self._check(name, key)
         deadline = time.monotonic() + wait.total_seconds()
@@ -111,10 +117,7 @@ class DbosEngine:
         self._enqueue(name, key, f"{key}#{len(attempts) + 1}" if attempts else key)
 
     def adopt(self, key: str) -> None:
-        """Carry on here what a node that is gone has begun; its files must be here too, or be made again.
-
-        Raises NotFound, or Refused while that node lives. Of no effect on what ended or waits for any node.
-        """
+        """The port's `CanAdopt`."""
         attempts = self._attempts(key)
         if not attempts:
             raise NotFound(f"nothing was ever started as {key!r}", fix="see them all: elias run list")
@@ -143,6 +146,7 @@ class DbosEngine:
             self._wait_for_records()
             DBOS.destroy(destroy_registry=True)
             self._is_launched = False
+            self._process.release()
         self._let_go()
 
     @property

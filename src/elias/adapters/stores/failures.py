@@ -54,7 +54,7 @@ def corrupted(file: Path, why: str) -> StoreError:
         f"the database {file} is damaged: {why}",
         kept=FILES_ARE_SAFE,
         fix=f"move it aside with `mkdir -p {aside}; mv {kept_files} {aside}`, then put your backup of {file.name} "
-        "back, or go on without one and capture again",
+        "back, or go on with an empty one",
     )
 
 
