@@ -72,8 +72,11 @@ def verify_model(model: ModelOrFolder = "latest", json: Json = False) -> None:
     base = "and its base's shapes" if found.compared_with_base else "its base's own shapes were not at hand"
     print(f"{found.digest}\n  is what it claims to be")
     print(f"  signature  {found.folder / 'model.sig'}")
-    print(f"  digests    {len(receipt.files)} files, {_size(receipt.bytes)}")
-    print(f"  receipt    run {receipt.run}, {len(receipt.segments)} segments" + (f"; {also} more runs" if also else ""))
+    print(f"  digests    {_count(len(receipt.files), 'file')}, {_size(receipt.bytes)}")
+    print(
+        f"  receipt    run {receipt.run}, {_count(len(receipt.segments), 'segment')}"
+        + (f"; the same from {_count(also, 'other run')}" if also else "")
+    )
     print(f"  structure  only the expected tensors, all finite; {base}")
 
 
@@ -135,3 +138,7 @@ def _segments(receipt: Receipt) -> list[tuple[object, ...]]:
 
 def _size(count: int) -> str:
     return f"{count / 1e6:.1f} MB" if count >= 100_000 else f"{count / 1e3:.1f} kB"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" + ("" if number == 1 else "s")
