@@ -12,8 +12,8 @@ from elias.testing.kaggle_emulator import KaggleEmulator
 
 NODE_KEY = str(pyrage.x25519.Identity.generate())
 QUICK = {
-    "session_limit": "14s",
-    "margin": "6s",
+    "session_limit": "20s",
+    "margin": "14s",
     "retry_wait": "0.05s",
     "http_read": "5s",
     "events_every": "0s",
