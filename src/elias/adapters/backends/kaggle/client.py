@@ -201,7 +201,8 @@ class KaggleClient:
 
 def _official_client(settings: KaggleSettings) -> Any:
     try:
-        extended = importlib.import_module("kaggle.api.kaggle_api_extended")
+        with redirect_stdout(io.StringIO()):  # it asks for credentials when it is imported, and prints advice
+            extended = importlib.import_module("kaggle.api.kaggle_api_extended")
         from kagglesdk.kaggle_client import KaggleClient as Sdk
         from kagglesdk.kaggle_env import KaggleEnv
     except ModuleNotFoundError as error:
