@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from elias.adapters.sandbox import SandboxLimits, run_confined, why_not
+from elias.adapters.sandbox import SandboxLimits, packages, run_confined, why_not
 from elias.errors import Refused
 
 pytestmark = pytest.mark.skipif(why_not() is not None, reason=f"no sandbox on this machine: {why_not()}")
@@ -112,15 +112,28 @@ for path, mode in (({str(secret)!r}, "r"), ({str(secret)!r}, "w"), ("/etc/passwd
         print("opened", path)
     except OSError as error:
         print("no")
-open("/work/note", "w").write("kept while it runs")
+open("/elias-jail/note", "w").write("kept while it runs")
 """
     assert run_confined(program).output == b"no\n" * 7
     assert secret.read_text() == "mine"
-    assert not Path("/work/note").exists()
+    assert not Path("/elias-jail/note").exists()
+
+
+def test_installed_packages_can_be_read_and_not_changed() -> None:
+    program = f"""
+import sys
+sys.path += {packages()!r}
+import httpx
+try:
+    open(httpx.__file__, "a")
+except OSError as error:
+    print(error.errno)
+"""
+    assert run_confined(program).output in (b"13\n", b"30\n")  # by its owner, or by the mount
 
 
 def test_a_large_file_is_refused() -> None:
-    program = "try:\n    open('/work/f', 'wb').write(b'x' * (64 << 20))\nexcept OSError:\n    print('full')"
+    program = "try:\n    open('/elias-jail/f', 'wb').write(b'x' * (64 << 20))\nexcept OSError:\n    print('full')"
     assert run_confined(program).output == b"full\n"
 
 

@@ -2,8 +2,8 @@
 
 What holds, on Linux with user namespaces (tested in tests/adapters/test_sandbox.py):
 - no network, not even loopback: a network namespace of its own with nothing in it;
-- no file of this machine but the Python installation and the system's libraries, read-only; no home, no /proc, no
-  environment; what the program writes goes to a small disk in memory that ends with it;
+- no file of this machine but the Python installation, its packages and the system's libraries, read-only; no home, no
+  /proc, no environment; what the program writes goes to a small disk in memory that ends with it;
 - no rights: it runs as `nobody` when this process is root, else as this user with nothing of theirs in sight; no
   capability, none to be gained, and no further namespace where /proc/sys can be written;
 - bounds on wall-clock and CPU time, memory, disk, processes, open files and output; when time is up, or the program
@@ -25,6 +25,7 @@ import selectors
 import signal
 import subprocess
 import sys
+import sysconfig
 import tempfile
 import time
 from dataclasses import dataclass
@@ -67,7 +68,10 @@ class Confined:
 
 
 def run_confined(program: str, limits: SandboxLimits | None = None) -> Confined:
-    """Run the text of a Python program with the standard library alone. Raises Refused where no wall can be built."""
+    """Run the text of a Python program; `packages()` are there but not yet on its path.
+
+    Raises Refused where no wall can be built.
+    """
     limits = limits or SandboxLimits()
     if sys.platform != "linux":
         raise _refused(f"it needs Linux namespaces, and this is {sys.platform}")
@@ -80,6 +84,12 @@ def run_confined(program: str, limits: SandboxLimits | None = None) -> Confined:
     if said or jail.returncode == _SETUP_FAILED:
         raise _refused(said.decode("utf-8", "replace").strip() or "the jail ended before the program began")
     return Confined(output=output, exit_code=jail.returncode, stopped=stopped)
+
+
+def packages() -> list[str]:
+    """The folders of the packages installed beside ELIAS, for a program's `sys.path`."""
+    paths = sysconfig.get_paths()
+    return [path for path in dict.fromkeys((paths["purelib"], paths["platlib"])) if Path(path).is_dir()]
 
 
 @cache
@@ -162,7 +172,12 @@ def _interpreter() -> Path:
 
 def _shown(python: Path) -> list[str]:
     prefixes = {python.parents[1], Path(sys.base_prefix).resolve(), Path(sys.base_exec_prefix).resolve()}
-    wanted = [*_LIBRARIES, *(str(p / name) for p in sorted(prefixes) for name in ("lib", "lib64")), str(python)]
+    wanted = [
+        *_LIBRARIES,
+        *(str(p / name) for p in sorted(prefixes) for name in ("lib", "lib64")),
+        str(python),
+        *packages(),
+    ]
     return [path for path in dict.fromkeys(wanted) if os.path.lexists(path)]
 
 

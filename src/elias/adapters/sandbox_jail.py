@@ -25,6 +25,8 @@ from typing import ClassVar, TypedDict
 
 SETUP_FAILED = 97
 NOBODY = 65534
+WORK = "/elias-jail"
+"""The only folder it can write to; named so that no shown path lies below it."""
 
 CLONE_NEWNS, CLONE_NEWUTS, CLONE_NEWIPC, CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET = (
     0x00020000,
@@ -128,13 +130,13 @@ def forbid_more_namespaces() -> None:
 
 
 def make_root(order: Order) -> None:
-    """A small root in memory: the interpreter read-only, `/work` to write in; no home, no /proc, no /tmp."""
+    """A small root in memory: the interpreter read-only, `WORK` to write in; no home, no /proc, no /tmp."""
     root = order["root"]
     mount("none", "/", None, MS_REC | MS_PRIVATE)
     mount("tmpfs", root, "tmpfs", MS_NOSUID | MS_NODEV, "size=1m,mode=755")
     for shown in [*order["show"], "/dev/null", "/dev/urandom"]:
         show(Path(shown), Path(root + shown))
-    work = Path(root, "work")
+    work = Path(root + WORK)
     work.mkdir()
     mount("tmpfs", str(work), "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, f"size={order['disk_bytes']},mode=777")
     (work / "program.py").write_text(order["program"], encoding="utf-8", errors="surrogatepass")
@@ -171,7 +173,7 @@ def flags_of(path: Path) -> int:
 
 def _init(order: Order) -> int:
     with _told("give up its rights"):
-        os.chdir("/work")
+        os.chdir(WORK)
         become_nobody()
         prctl(PR_SET_NO_NEW_PRIVS, 1)
     program = os.fork()
@@ -183,7 +185,7 @@ def _init(order: Order) -> int:
             os.dup2(null, 0)
             os.dup2(null, 2)
             python = order["python"]
-            os.execve(python, [python, "-I", "-S", "-B", "/work/program.py"], {"PATH": "", "HOME": "/work"})
+            os.execve(python, [python, "-I", "-S", "-B", f"{WORK}/program.py"], {"PATH": "", "HOME": WORK})
     os.close(1)
     return exit_code(program)
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from elias.adapters.sandbox import SandboxLimits, run_confined
+from elias.adapters.sandbox import SandboxLimits, packages, run_confined
 from elias.domain.corpus import DocTest
 
 _PROGRAM = Path(__file__).with_name("doctest_program.py")
@@ -37,8 +37,8 @@ def check_body(test: DocTest, body: str, limits: SandboxLimits | None = None) ->
     total = sum(_expects(example) for example in examples)
     request = {"module": module_with(test, body), "sources": [example.source for example in examples]}
     # ASCII JSON is a Python literal of a string in any source encoding.
-    program = f"import json\nREQUEST = json.loads({json.dumps(request)!r})\n{_program()}"
-    answer = run_confined(program, limits)
+    given = f"import json, sys\nREQUEST = json.loads({json.dumps(request)!r})\nsys.path += {packages()!r}\n"
+    answer = run_confined(given + _program(), limits)
     answers = _answers(answer.output)
     passed = sum(_expects(wanted) and _meets(wanted, found) for wanted, found in zip(examples, answers, strict=False))
     return Checked(passed=passed, total=total)

@@ -2,7 +2,7 @@
 
 It does not know what is expected, and judges nothing: whoever started it compares. So a body that ends the process,
 changes `doctest`, or prints that all is well gains nothing by it; an answer that is not given is a wrong one.
-The first line of the text that really runs is `REQUEST = …`, put before this file's own.
+The text that really runs has `REQUEST = …` and the path to the packages put before this file's own.
 """
 
 from __future__ import annotations
