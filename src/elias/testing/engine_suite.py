@@ -239,6 +239,20 @@ class EngineSuite:
         calls.wait_for_call("after")
         assert calls.count["before"] == 1
 
+    def test_stopping_breaks_off_a_sleep_of_hours_and_others_start_beside_it(self, launched: Any, calls: Calls) -> None:
+        def workflow(steps: Steps, key: str) -> None:
+            steps.step("say", calls, key)
+            steps.sleep(timedelta(hours=5))
+
+        engine = launched(workflow)
+        engine.start("work", "run-1")
+        calls.wait_for_call("run-1")
+        time.sleep(0.2)  # into the sleep
+        engine.start("work", "run-2")
+        calls.wait_for_call("run-2")
+        time.sleep(0.2)
+        engine.stop()
+
     def test_stopping_twice_or_before_launch_is_of_no_effect(self, make_engine: MakeEngine) -> None:
         engine = make_engine()
         engine.stop()

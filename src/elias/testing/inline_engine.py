@@ -51,6 +51,7 @@ class InlineEngine:
         self._running: str | None = None
         self._is_launched = False
         self._is_stopping = False
+        self._has_news = False
         self._scheduler: threading.Thread | None = None
 
     def register(self, name: str, workflow: Workflow) -> None:
@@ -70,6 +71,7 @@ class InlineEngine:
         self._check(name, key)
         with self._turn:
             self._memory.work.setdefault(key, _Work(name, key))
+            self._has_news = True
             self._turn.notify_all()
 
     def restart(self, name: str, key: str) -> None:
@@ -77,6 +79,7 @@ class InlineEngine:
         with self._turn:
             if key not in self._memory.work or self._memory.work[key].has_ended:
                 self._memory.work[key] = _Work(name, key)
+            self._has_news = True
             self._turn.notify_all()
 
     def stop(self) -> None:
@@ -114,8 +117,23 @@ class InlineEngine:
                     self._turn.wait()
                     continue
                 if work.wakes_at is not None and work.wakes_at > self._clock.now():
-                    self._clock.sleep(work.wakes_at - self._clock.now())
-                self._give_turn(work)
+                    self._pass_time(work.wakes_at - self._clock.now())
+                else:
+                    self._give_turn(work)
+
+    def _pass_time(self, span: timedelta) -> None:
+        """Holding `_turn`: until the clock has moved, or there is something else to do. A real clock may take hours."""
+        has_passed = threading.Event()
+
+        def nap() -> None:
+            self._clock.sleep(span)
+            with self._turn:
+                has_passed.set()
+                self._turn.notify_all()
+
+        self._has_news = False
+        threading.Thread(target=nap, name="inline-clock", daemon=True).start()
+        self._turn.wait_for(lambda: has_passed.is_set() or self._has_news or self._is_stopping)
 
     def _next(self) -> _Work | None:
         waiting = [work for work in self._memory.work.values() if not work.has_ended and work.name in self._workflows]
