@@ -24,7 +24,7 @@ class SmallModel:
     prompt: list[int]
 
 
-@pytest.fixture(scope="session", params=["llama", "qwen2"])
+@pytest.fixture(scope="session", params=["llama", "qwen2", "qwen3"])
 def small_model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> SmallModel:
     import torch
     from peft import LoraConfig, get_peft_model
@@ -61,6 +61,7 @@ def _random_model(architecture: str) -> Any:
     kinds = {
         "llama": (transformers.LlamaConfig, transformers.LlamaForCausalLM),
         "qwen2": (transformers.Qwen2Config, transformers.Qwen2ForCausalLM),
+        "qwen3": (transformers.Qwen3Config, transformers.Qwen3ForCausalLM),
     }
     config_kind, model_kind = kinds[architecture]
     config = config_kind(
@@ -70,6 +71,7 @@ def _random_model(architecture: str) -> Any:
         num_hidden_layers=2,
         num_attention_heads=4,
         num_key_value_heads=2,
+        head_dim=16,
         max_position_embeddings=512,
         initializer_range=0.15,
         bos_token_id=1,
@@ -91,6 +93,8 @@ def _write_gguf(path: Path, architecture: str, model: Any) -> None:
     writer.add_feed_forward_length(config.intermediate_size)
     writer.add_head_count(config.num_attention_heads)
     writer.add_head_count_kv(config.num_key_value_heads)
+    writer.add_key_length(16)
+    writer.add_value_length(16)
     writer.add_layer_norm_rms_eps(config.rms_norm_eps)
     writer.add_rope_freq_base(config.rope_parameters["rope_theta"])
     writer.add_vocab_size(VOCABULARY)
