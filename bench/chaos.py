@@ -68,10 +68,11 @@ def main() -> int:
     parser.add_argument("--real", action="store_true")
     parser.add_argument("--store", help="a PostgreSQL URL in place of SQLite")
     parser.add_argument("--node", default="chaos", help=argparse.SUPPRESS)
+    parser.add_argument("--workers", type=int, default=8, help=argparse.SUPPRESS)
     parser.add_argument("--carry", type=Path, metavar="HOME", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.carry:
-        return carry(config_of(given.carry, given.store, given.node), real=given.real)
+        return carry(config_of(given.carry, given.store, given.node), real=given.real, workers=given.workers)
     seed = given.seed if given.seed is not None else random.SystemRandom().randrange(2**32)
     print(f"seed {seed}", file=sys.stderr, flush=True)
     setting = REAL if given.real else Setting()
@@ -93,9 +94,9 @@ def config_of(home: Path, store: str | None = None, node: str = "chaos") -> Conf
     return Config(home=home, node=Node(name=node), store=Store(url=store), training=training)
 
 
-def carry(config: Config, *, real: bool) -> int:
+def carry(config: Config, *, real: bool, workers: int) -> int:
     """What a node does: becomes the engine, carries every run on, ends when all of them stand."""
-    with opened(config, real=real) as training:
+    with opened(config, real=real, workers=workers) as training:
         for run in training.stores.runs.list():
             if run.state in (RunState.FAILED, RunState.PAUSED):
                 training.runs.resume(run.id)
@@ -107,9 +108,9 @@ def carry(config: Config, *, real: bool) -> int:
 
 
 @contextmanager
-def opened(config: Config, *, real: bool) -> Iterator[wiring.Training]:
+def opened(config: Config, *, real: bool, workers: int = 8) -> Iterator[wiring.Training]:
     if real:
-        with wiring.open_training(config) as training:
+        with wiring.open_training(config, workers=workers) as training:
             yield training
         return
 
@@ -120,7 +121,7 @@ def opened(config: Config, *, real: bool) -> Iterator[wiring.Training]:
         return digest_file(out / ADAPTER)
 
     parts = wiring.Parts(archive=build_fake_trainer, finish=finish, blobs=open_blobs(config))
-    with wiring.open_training(config, parts) as training:
+    with wiring.open_training(config, parts, workers=workers) as training:
         yield training
 
 

@@ -51,15 +51,14 @@ class RunFolder:
         return path if path.exists() else None
 
     def prepare(self, number: int, job: Job, sources: Mapping[str, Path]) -> None:
-        """Lay out `in/`, job.json last; safe to repeat. Raises DiskFull, StoreError, DigestMismatch."""
+        """Lay out `in/`, job.json last; safe to repeat. Raises OSError: see `disk_errors`."""
         folder = self.inputs(number)
-        with _disk_errors(folder):
-            folder.mkdir(parents=True, exist_ok=True)
-            for name, source in sources.items():
-                _place(source, folder / name)
-            if job.lease:
-                (folder / job.lease.path).touch()
-            write_whole(folder / "job.json", to_json(job))
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, source in sources.items():
+            _place(source, folder / name)
+        if job.lease:
+            (folder / job.lease.path).touch()
+        write_whole(folder / "job.json", to_json(job))
 
     def job(self, number: int) -> Job:
         """Raises StoreError when job.json is not there or not one."""
@@ -148,6 +147,19 @@ class RunFolder:
         return {str(event["path"]): str(event["digest"]) for event in events}
 
 
+@contextmanager
+def disk_errors(folder: Path) -> Iterator[None]:
+    """What the operating system refuses, as DiskFull or StoreError."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise DiskFull(
+                f"no room left to write {folder}", fix="free some space, then: elias run resume", kept=_EARLIER
+            ) from error
+        raise StoreError(f"{folder}: {error}", fix="elias doctor", kept=_EARLIER) from error
+
+
 _RESUME = "elias run resume goes on from the newest checkpoint that is whole"
 _RESTORE = "restore that folder from a backup, or start the training again: elias train"
 _EARLIER = "every earlier checkpoint of the run"
@@ -197,15 +209,3 @@ def _file_digests(folder: Path) -> dict[str, Digest]:
         return file_digests(folder)
     except ValueError as error:
         raise DigestMismatch(str(error), fix=_RESUME, kept=_EARLIER) from error
-
-
-@contextmanager
-def _disk_errors(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise DiskFull(
-                f"no room left to write {folder}", fix="free some space, then: elias run resume", kept=_EARLIER
-            ) from error
-        raise StoreError(f"cannot write {folder}: {error}", fix="elias doctor", kept=_EARLIER) from error

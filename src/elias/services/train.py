@@ -34,7 +34,7 @@ from elias.services.next_move import (
     time_left,
 )
 from elias.services.plan import Ask, plan_segment
-from elias.services.run_folder import CORPUS, TRAINER, RunFolder, file_input, with_base_digest
+from elias.services.run_folder import CORPUS, TRAINER, RunFolder, disk_errors, file_input, with_base_digest
 from elias.units import Clock, instant, rfc3339
 from elias_trainer.contract import AtDeadline, Digest, Input, Job, Lease, Limits, Result
 
@@ -81,6 +81,14 @@ class Coordinator:
 
     def carry(self, steps: Steps, run_id: str) -> None:
         """The workflow. Deterministic between its steps, which alone touch the world."""
+        try:
+            self._carry(steps, run_id)
+        except Exception as error:
+            # nobody else would ever say that the run has stopped; the engine logs the whole story
+            steps.step("break off", self.break_off, run_id, f"{type(error).__name__}: {error}")
+            raise
+
+    def _carry(self, steps: Steps, run_id: str) -> None:
         failures = 0
         while True:
             move = steps.step("plan", self.plan_next, run_id, failures)
@@ -91,7 +99,7 @@ class Coordinator:
                 continue
             if move["do"] == "finish":
                 steps.step("finish", self.finish, run_id, move["segment"])
-                continue
+                return
             number = move["segment"]
             refused = steps.step("submit", self.submit, run_id, number)
             status = refused or steps.step("follow", self.follow, run_id, number)
@@ -152,9 +160,10 @@ class Coordinator:
             return counts_as_failure(segment)
         status = status_from_json(answer)
         try:
-            if segment.handle:
-                self._bring_home(run, segment)
-            ended = self._ended(run, segment, status)
+            with disk_errors(self._folder(run).root):
+                if segment.handle:
+                    self._bring_home(run, segment)
+                ended = self._ended(run, segment, status)
         except EliasError as error:
             ended = replace(segment, state=SegmentState.FAILED, failure=failure_of(error), cost=status.cost)
         ended = replace(ended, ended_at=status.ended_at or self.means.clock.now())
@@ -165,7 +174,8 @@ class Coordinator:
         run, segments = self.means.runs.get(run_id), self.means.runs.segments(run_id)
         folder = self._folder(run)
         try:
-            artifact = self.means.finish(run, segments, folder.outputs(number))
+            with disk_errors(folder.root):
+                artifact = self.means.finish(run, segments, folder.outputs(number))
         except EliasError as error:
             self.means.runs.update(run_id, state=RunState.FAILED, reason=_line(error))
             return
@@ -179,6 +189,9 @@ class Coordinator:
     def preview(self, run: Run) -> Plan:
         """What `plan_next` would choose for a run that has not begun; changes nothing."""
         return self._plan(run, (), self.means.corpora.get(run.corpus))
+
+    def break_off(self, run_id: str, why: str) -> None:
+        self.means.runs.update(run_id, state=RunState.FAILED, reason=f"{why} (fix: see the node's log)")
 
     # What the steps are made of
 
@@ -196,7 +209,8 @@ class Coordinator:
             plan = self._plan(run, segments, corpus)
             if not plan.segments:
                 return self._nowhere(run, plan.wait_until, plan.reason)
-            self._prepare(run, segments, corpus, number, plan.segments[0])
+            with disk_errors(self._folder(run).root):
+                self._prepare(run, segments, corpus, number, plan.segments[0])
         except BackendError as error:
             return self._wait(run, now + timedelta(minutes=1), _line(error))
         except EliasError as error:
@@ -209,7 +223,7 @@ class Coordinator:
     ) -> None:
         """Lay out the segment's files, then write it down: from here on it has this number and this job."""
         folder, start = self._folder(run), newest_checkpoint(segments)
-        trainer = folder.trainer() or self._archive()
+        trainer = folder.trainer() or self._archive(folder)
         sources = {CORPUS: self.means.blobs.path(corpus.train), TRAINER: trainer}
         checkpoint = None
         if start:
@@ -295,8 +309,9 @@ class Coordinator:
         size = self.means.blobs.path(corpus.train).stat().st_size
         return Need(base=run.base, recipe=run.recipe, label=run.label, corpus_bytes=size)
 
-    def _archive(self) -> Path:
-        path = self.means.folders / ".trainer" / TRAINER
+    def _archive(self, folder: RunFolder) -> Path:
+        """In the run's own folder, since two runs may be at this at once."""
+        path = folder.root / TRAINER
         self.means.archive(path)
         return path
 

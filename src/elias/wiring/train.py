@@ -70,10 +70,13 @@ class Training:
 
 
 @contextmanager
-def open_training(config: Config, parts: Parts | None = None) -> Iterator[Training]:
-    """With its stores; all closed afterwards. Raises StoreError, ConfigError, MissingPackage."""
+def open_training(config: Config, parts: Parts | None = None, *, workers: int = 8) -> Iterator[Training]:
+    """With its stores; all closed afterwards. `workers` is how many runs it carries at once.
+
+    Raises StoreError, ConfigError, MissingPackage.
+    """
     with open_stores(config) as stores:
-        training = make_training(config, stores, open_engine(config), parts)
+        training = make_training(config, stores, open_engine(config, workers=workers), parts)
         try:
             yield training
         finally:

@@ -1,0 +1,121 @@
+"""kill -9 of whatever carries a run, at random moments: nothing is lost or done twice, nobody is left behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from elias.testing.postgres import fresh_database, postgres_server
+
+CHAOS = Path(__file__).parents[2] / "bench" / "chaos.py"
+PATIENCE_S = 60
+
+
+def chaos(*words: str) -> dict[str, object]:
+    ran = subprocess.run([sys.executable, CHAOS, *words], capture_output=True, text=True, check=False)
+    assert ran.stdout, ran.stderr
+    return json.loads(ran.stdout)
+
+
+@pytest.fixture(scope="module")
+def postgres():
+    with postgres_server() as server:
+        yield fresh_database(server)
+
+
+def test_six_random_kills_lose_nothing_and_repeat_nothing_on_sqlite():
+    report = chaos("--kills", "6", "--seed", "11")
+    assert report["wrong"] == [] and report["kills"] == 6
+
+
+def test_random_kills_lose_nothing_and_repeat_nothing_on_postgresql(postgres):
+    report = chaos("--kills", "3", "--seed", "12", "--store", postgres)
+    assert report["wrong"] == [] and report["store"] == "postgresql"
+
+
+@pytest.mark.slow
+def test_the_real_trainer_killed_three_times_gives_the_adapter_of_a_run_left_alone():
+    report = chaos("--kills", "3", "--seed", "13", "--real")
+    assert report["wrong"] == [] and report["kills"] == 3
+
+
+def test_two_nodes_share_the_queue_and_one_that_is_killed_goes_on_with_what_it_began(postgres, tmp_path, chaos_module):
+    nodes = {name: chaos_module.config_of(tmp_path / name, postgres, name) for name in ("ann", "bob")}
+    setting = chaos_module.Setting(steps=40, segment_steps=None)
+    begun = [chaos_module.begin_run(config, setting) for config in nodes.values() for _ in range(2)]
+
+    def start(name: str) -> subprocess.Popen[bytes]:
+        words = ["--carry", str(tmp_path / name), "--store", postgres, "--node", name, "--workers", "2"]
+        return subprocess.Popen([sys.executable, str(CHAOS), *words])
+
+    with chaos_module.open_stores(nodes["ann"]) as stores:
+        children = {name: start(name) for name in nodes}
+        try:
+            until(lambda: {stores.runs.get(run).node for run in begun} >= {"ann", "bob"}, "both nodes took a run")
+            children["ann"].kill()
+            children["ann"].wait()
+            children["ann"] = start("ann")
+            for child in children.values():
+                assert child.wait(PATIENCE_S) == 0
+            runs = [stores.runs.get(run) for run in begun]
+            events = {r.id: [e for s in stores.runs.segments(r.id) for e in stores.runs.events(s.key)] for r in runs}
+        finally:
+            for child in children.values():
+                child.kill()
+                child.wait()
+    assert {str(run.state) for run in runs} == {"done"}
+    assert len({run.artifact for run in runs}) == 1, "the same training gave different bytes"
+    for run in runs:
+        assert [e["kind"] for e in events[run.id]].count("started") == 1, f"{run.id} was begun twice"
+    finished = [line for name in nodes for line in lines_of(tmp_path / name / "finished.txt")]
+    assert sorted(finished) == sorted(begun)
+
+
+def test_cancel_reaches_the_trainer_of_a_killed_coordinator_within_five_seconds(tmp_path, chaos_module):
+    config = chaos_module.config_of(tmp_path)
+    run = chaos_module.begin_run(config, chaos_module.Setting(steps=100_000, segment_steps=None))
+    child = subprocess.Popen([sys.executable, str(CHAOS), "--carry", str(tmp_path)])
+    until(lambda: list(tmp_path.rglob("step-*/manifest.json")), "a checkpoint")
+    os.kill(child.pid, signal.SIGKILL)
+    child.wait()
+    with chaos_module.opened(config, real=False) as training:
+        training.runs.cancel(run)
+        until(lambda: not chaos_module.under(tmp_path), "the trainer's end", within_s=5)
+        training.launch()
+        until(lambda: training.stores.runs.get(run).state == "cancelled", "the cancelled run")
+        [segment] = training.stores.runs.segments(run)
+    assert segment.state == "cancelled"
+    assert (tmp_path / "runs" / run / segment.end.path / "manifest.json").exists()
+
+
+def until(is_so, what, within_s=PATIENCE_S):
+    deadline = time.monotonic() + within_s
+    while not is_so():
+        assert time.monotonic() < deadline, f"waited {within_s} s in vain for {what}"
+        time.sleep(0.05)
+
+
+def lines_of(path: Path) -> list[str]:
+    return path.read_text().splitlines() if path.exists() else []
+
+
+@pytest.fixture
+def chaos_module(tmp_path):
+    import importlib.util
+
+    spec = importlib.util.spec_from_file_location("elias_bench_chaos", CHAOS)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    yield module
+    for process in psutil.process_iter(["cmdline"]):
+        if any(str(tmp_path) in word for word in process.info["cmdline"] or []):
+            process.kill()
