@@ -40,6 +40,7 @@ from elias.errors import Refused
 from elias.services.runs import Wanted, new_run
 from elias.testing.fake_trainer import build_fake_trainer, fake_base
 from elias.wiring import train as wiring
+from elias.wiring.attest import make_node
 from elias.wiring.corpus import open_blobs
 from elias.wiring.stores import open_stores
 from elias_trainer.contract import TINY, BaseModel, Digest, Recipe, canonical_json, digest_bytes, digest_file
@@ -110,6 +111,7 @@ def carry(config: Config, *, real: bool, workers: int) -> int:
 @contextmanager
 def opened(config: Config, *, real: bool, workers: int = 8) -> Iterator[wiring.Training]:
     if real:
+        make_node(config)
         with wiring.open_training(config, workers=workers) as training:
             yield training
         return

@@ -34,8 +34,9 @@ def plan(
     asked = Asked(
         strategy=strategy, base=base, max_minutes=max_minutes, epochs=epochs, steps=steps, method=method
     )  # fmt: skip
+    wanted = wanted_run(config, asked)
     with open_training(config) as training:
-        found = training.plan(wanted_run(config, asked), training.stores.corpora.get(corpus))
+        found = training.plan(wanted, training.stores.corpora.get(corpus))
     if json:
         emit_json(found)
     else:

@@ -64,9 +64,9 @@ def train(
         checkpoint_every=timedelta(minutes=checkpoint_minutes) if checkpoint_minutes is not None else None,
         segment_steps=segment_steps,
     )  # fmt: skip
+    wanted = wanted_run(config, asked)
     with open_training(config) as training:
         found = corpus_from_data(config, training.stores, data) if data else training.stores.corpora.get(corpus)
-        wanted = wanted_run(config, asked)
         plan = training.plan(wanted, found)
         if any(segment.offer.hourly.micro_usd for segment in plan.segments):
             from elias.cli.plan import print_plan
