@@ -31,6 +31,7 @@ NODE_FILE = "node.json"
 """Process and address of the running node; there only while it runs, or when it was killed."""
 LOCK_FILE = "node.lock"
 KEY_FILE = "api.key"
+_UNDER_WAY = (RunState.QUEUED, RunState.RUNNING, RunState.WAITING, RunState.PAUSED)
 
 
 @dataclass(kw_only=True)
@@ -63,7 +64,7 @@ class Node:
     def status(self) -> dict[str, Any]:
         """What `elias status` shows."""
         now = self.clock.now()
-        runs = [run for run in self.stores.runs.list() if not run.state.is_final]
+        runs = [run for run in self.stores.runs.list() if run.state in _UNDER_WAY]
         notes = [*self.degraded, *([self.service.notice] if self.service.notice else [])]
         return {
             "node": self.config.node.name,
