@@ -2,63 +2,31 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from elias.adapters.backends.bundle import refuse_by_label, verify_bundle
+from elias.adapters.backends.launching import Launching, LocalSettings, read_json, touch
 from elias.adapters.backends.output import bring_home, checkpoints, read_events, read_result
 from elias.adapters.backends.process import ProcessIdentity
-from elias.adapters.hardware import probe, threads_available
+from elias.adapters.hardware import probe
 from elias.domain.footprint import KNOWN_SHAPES, footprint
 from elias.domain.offer import Need, Offer
 from elias.domain.run import SegmentFailure, SegmentState
 from elias.domain.tier import GIB, Machine
-from elias.errors import BackendError, ConfigError, DiskFull
+from elias.errors import BackendError, DiskFull
 from elias.ports.backend import BackendContext, Bundle, Status
 from elias.units import FREE, rfc3339
 from elias_trainer.contract import EVENT_PREFIX, FailureKind, Job, Outcome, Precision, Result, write_whole
 
-LAUNCHER = Path(__file__).with_name("launcher.py")
 CANCEL_GRACE_S = 4.0
 LOG_TAIL_BYTES = 2000
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class LocalSettings:
-    """`[backends.local]`."""
-
-    threads: int | None = None
-    """CPU threads of a trainer; None is all that this process may use."""
-    processes: int | None = None
-    """Trainer processes, a GPU each; None is one a GPU."""
-    min_free_bytes: int = GIB
-    """Room that must be left on the disk beyond what a segment is known to need."""
-    cache: str | None = None
-    """Where converted base models are kept between segments."""
-
-    @classmethod
-    def read(cls, raw: Mapping[str, Any]) -> LocalSettings:
-        if unknown := sorted(raw.keys() - set(cls.__dataclass_fields__)):
-            known = ", ".join(cls.__dataclass_fields__)
-            raise ConfigError(f"[backends.local] has no setting {unknown[0]!r}", fix=f"it knows: {known}")
-        for name in ("threads", "processes", "min_free_bytes"):
-            value = raw.get(name)
-            if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 0):
-                raise ConfigError(
-                    f"[backends.local] {name} is {value!r}, not a whole number", fix=f"write it like: {name} = 2"
-                )
-        return cls(**raw)
 
 
 class LocalBackend:
@@ -69,7 +37,8 @@ class LocalBackend:
         self.home = context.home
         self.clock = context.clock
         self.settings = LocalSettings.read(context.settings)
-        self.environment = dict(context.environment) or dict(os.environ)
+        environment = dict(context.environment) or dict(os.environ)
+        self.launching = Launching(self.home, self.settings, environment)
         self.positions: dict[str, tuple[int, int]] = {}
         """Handle -> the `seq` read last and the byte that follows it: only to read no event twice."""
 
@@ -99,18 +68,18 @@ class LocalBackend:
         self._check_room(bundle)
         order = {"job": str((bundle.folder / "job.json").absolute()), "lease": _lease_path(bundle)}
         write_whole(segment / "order.json", json.dumps(order).encode())
-        self._launch_if_free(key)
+        self.launching.launch_if_free(segment)
         return key
 
     def poll(self, handle: str) -> Status:
         segment = self._segment(handle)
-        if ended := _read(segment / "ended.json"):
+        if ended := read_json(segment / "ended.json"):
             return _status(ended)
         if not (segment / "order.json").exists():
             message = f"this machine knows no segment {handle!r}"
             return _failed(FailureKind.INFRASTRUCTURE, message, "elias run resume")
         identity = self._identity(handle)
-        if identity is None and not self._launch_if_free(handle):
+        if identity is None and not self.launching.launch_if_free(segment):
             if (segment / "unwanted").exists():
                 return self._end(handle, SegmentState.CANCELLED)
             return Status(state=SegmentState.PENDING, note="waits: another segment trains on this machine")
@@ -147,9 +116,9 @@ class LocalBackend:
             self.cancel(handle)
 
     def renew(self, handle: str) -> None:
-        order = _read(self._segment(handle) / "order.json")
+        order = read_json(self._segment(handle) / "order.json")
         if order and order["lease"]:
-            _touch(Path(order["lease"]))
+            touch(Path(order["lease"]))
 
     def events(self, handle: str, after: int) -> Iterator[Mapping[str, Any]]:
         last, offset = self.positions.get(handle, (-1, 0))
@@ -170,87 +139,7 @@ class LocalBackend:
         if self.poll(handle).state.is_final:
             shutil.rmtree(self._segment(handle) / "out", ignore_errors=True)
 
-    # How a segment is launched
-
-    def _launch_if_free(self, key: str) -> bool:
-        """Whether it was launched, by this call or before; the lock makes it once."""
-        segment = self._segment(key)
-        with self._slot() as slot:
-            if slot is None or (segment / "unwanted").exists():
-                return False
-            if (segment / "who.json").exists():
-                return True
-            order = _read(segment / "order.json")
-            if order is None:
-                return False
-            if order["lease"]:
-                _touch(Path(order["lease"]))
-            self._launch(segment, Path(order["job"]), slot)
-            return True
-
-    def _launch(self, segment: Path, job: Path, slot: int) -> None:
-        order = {
-            "command": self._command(job, segment / "out"),
-            "environment": self._trainer_environment(),
-            "identity": str(segment / "who.json"),
-            "exit": str(segment / "exit.json"),
-            "unwanted": str(segment / "unwanted"),
-            "log": str(segment / "log.txt"),
-        }
-        write_whole(segment / "launch.json", json.dumps(order).encode())
-        (segment / "launch.json").chmod(0o600)
-        with (segment / "log.txt").open("ab") as log:
-            subprocess.run(
-                [sys.executable, "-I", str(LAUNCHER), str(segment / "launch.json")],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                pass_fds=[slot],
-                start_new_session=True,
-                check=False,
-            )
-        if not (segment / "who.json").exists():
-            raise BackendError(
-                f"the trainer could not be started; {segment / 'log.txt'} says why",
-                fix="read that file, then: elias run resume",
-            )
-
-    @contextmanager
-    def _slot(self) -> Iterator[int | None]:
-        """An open file with its lock held, or None while another trainer holds it.
-
-        The lock belongs to the open file, so a trainer that inherits it holds it until it ends, however it ends.
-        """
-        self.home.mkdir(parents=True, exist_ok=True)
-        handle = os.open(self.home / "slot.lock", os.O_RDWR | os.O_CREAT, 0o600)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(handle)
-            yield None
-            return
-        try:
-            yield handle
-        finally:
-            os.close(handle)
-
-    def _command(self, job: Path, out: Path) -> list[str]:
-        archive = str(job.parent / "trainer.pyz")
-        cache = ["--cache", self.settings.cache] if self.settings.cache else []
-        arguments = [archive, "train", "--job", str(job), "--out", str(out), *cache]
-        processes = self.settings.processes or max(1, len(probe(self.home).gpus))
-        if processes > 1:
-            launch = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-            return [sys.executable, *launch, *arguments]
-        return [sys.executable, "-I", *arguments]
-
-    def _trainer_environment(self) -> dict[str, str]:
-        threads = str(self.settings.threads or threads_available())
-        return self.environment | {
-            "OMP_NUM_THREADS": threads,
-            "OMP_WAIT_POLICY": "PASSIVE",  # active waiting starves whatever else runs here
-            "TOKENIZERS_PARALLELISM": "false",
-        }
+    # What it checks first
 
     def _check_room(self, bundle: Bundle) -> None:
         """A segment needs its newest checkpoints and one being written; without one yet, only the margin is known."""
@@ -287,11 +176,11 @@ class LocalBackend:
         return self.home / "segments" / key
 
     def _identity(self, key: str) -> ProcessIdentity | None:
-        who = _read(self._segment(key) / "who.json")
+        who = read_json(self._segment(key) / "who.json")
         return ProcessIdentity(pid=who["pid"], born=who["born"]) if who else None
 
     def _started_at(self, key: str) -> datetime | None:
-        who = _read(self._segment(key) / "who.json")
+        who = read_json(self._segment(key) / "who.json")
         return datetime.fromtimestamp(who["at"], UTC) if who else None
 
     def _device(self) -> str:
@@ -311,7 +200,7 @@ class LocalBackend:
     def _why_it_failed(self, segment: Path, result: Result | None) -> SegmentFailure:
         if result and result.failure:
             return SegmentFailure(kind=result.failure.kind, message=result.failure.message, fix=result.failure.fix)
-        ended = _read(segment / "exit.json")
+        ended = read_json(segment / "exit.json")
         how = _manner(ended["code"]) if ended else "vanished"
         kept = "its newest checkpoint is kept" if checkpoints(segment / "out") else "it had written no checkpoint yet"
         last = _last_line(segment / "log.txt")
@@ -323,7 +212,7 @@ class LocalBackend:
     ) -> Status:
         """Write down the end; from now on it stays."""
         segment, started = self._segment(key), self._started_at(key)
-        left = _read(segment / "exit.json")
+        left = read_json(segment / "exit.json")
         ended = datetime.fromtimestamp(left["at"], UTC) if left else self.clock.now()
         record = {
             "state": state,
@@ -356,21 +245,9 @@ def _manner(code: int) -> str:
     return f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
 
 
-def _read(path: Path) -> dict[str, Any] | None:
-    try:
-        return dict(json.loads(path.read_bytes()))
-    except FileNotFoundError:
-        return None
-
-
 def _lease_path(bundle: Bundle) -> str | None:
     job: Job = bundle.job
     return str((bundle.folder / job.lease.path).absolute()) if job.lease else None
-
-
-def _touch(path: Path) -> None:
-    with suppress(FileNotFoundError):  # the run's folder was removed: nobody is left to renew for
-        path.touch()
 
 
 def _size(folder: Path) -> int:
