@@ -54,8 +54,8 @@ class Setting:
     """What is trained, and how long it takes."""
 
     real: bool = False
-    steps: int = 60
-    segment_steps: int | None = 25
+    steps: int = 120
+    segment_steps: int | None = 50
     step_s: float = 0.03
     checkpoint_s: float = 0.15
     longest_life_s: float = 4.0
@@ -87,7 +87,7 @@ def main() -> int:
     return 0
 
 
-REAL = Setting(real=True, steps=40, segment_steps=15, checkpoint_s=1.0, longest_life_s=15.0)
+REAL = Setting(real=True, steps=240, segment_steps=100, checkpoint_s=0.5, longest_life_s=14.0)
 
 
 def config_of(home: Path, store: str | None = None, node: str = "chaos") -> Config:

@@ -95,7 +95,7 @@ def line_of(event: Mapping[str, Any]) -> str | None:
 
 
 class Watch:
-    """Follows one run in the store, whoever carries it. Where nobody does, this process takes the engine over."""
+    """Follows one run in the store from now on, whoever carries it; where nobody does, this process does."""
 
     def __init__(self, training: Training, run_id: str) -> None:
         self.training = training
@@ -105,6 +105,9 @@ class Watch:
         self.looked_for_engine = 0.0
 
     def __enter__(self) -> Self:
+        runs = self.training.stores.runs
+        for segment in runs.segments(self.run_id):
+            self.seen[segment.key] = max((int(event["seq"]) for event in runs.events(segment.key)), default=-1)
         self.show()
         return self
 
