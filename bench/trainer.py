@@ -37,6 +37,13 @@ from elias_trainer.contract import (
 )
 
 CACHE = Path(__file__).resolve().parent.parent / ".bench" / "cache"
+FILL_CACHE = """
+import sys; from pathlib import Path
+from elias_trainer.base import find_base, model_folder; from elias_trainer.contract import BaseModel
+base, cache = BaseModel(reference=sys.argv[1]), Path(sys.argv[2])
+model_folder(find_base(base, cache), base, cache)
+"""
+"""Run beforehand, so that no side's memory holds what converting a GGUF file takes."""
 OTHERS = {"bare": "a bare PyTorch loop", "trl": "TRL SFTTrainer"}
 
 
@@ -85,6 +92,9 @@ def main() -> None:
     names = ["ours", "bare"] if options.without_trl else ["ours", "bare", "trl"]
     with tempfile.TemporaryDirectory() as scratch:
         job = write_job(Path(scratch), options.base, recipe)
+        subprocess.run(
+            [sys.executable, "-c", FILL_CACHE, options.base, str(CACHE)], check=True, stderr=subprocess.DEVNULL
+        )
         sides = {name: start(name, job, steps_per_turn, options.threads) for name in names}
         take_turns(list(sides.values()), rounds)
     for name in names[1:]:
