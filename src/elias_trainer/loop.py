@@ -67,6 +67,7 @@ def _attempt(work: Work, step: int, stop: Stop) -> _Step | str:
         with stop.abandonable():
             sums = _forward_and_backward(work, step)
     except Abandoned:
+        stop.settle()
         sums = torch.zeros(3, dtype=torch.float64, device=work.device.torch_device)
     reason, loss_sum, weight, tokens = _agree(work, sums, stop)
     if reason is not None:

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from elias_trainer import checkpoint, inputs
 from elias_trainer.checkpoint import Start, State
@@ -36,6 +37,9 @@ from elias_trainer.failures import Refusal, exit_code, failure_of
 from elias_trainer.folders import clear_leftovers
 from elias_trainer.ledger import Ledger
 from elias_trainer.stopping import Abandoned, Stop
+
+if TYPE_CHECKING:
+    from elias_trainer.loading import Work
 
 RESULT, EVENTS, LOCK = "result.json", "events.jsonl", ".trainer.lock"
 
@@ -69,6 +73,7 @@ class _Segment:
             try:
                 reason = self._work(stop)
             except Abandoned:
+                stop.settle()
                 return self._left_loading(stop, str(stop.reason))
             except Exception as error:  # noqa: BLE001 # every way out is told in result.json
                 traceback.print_exc()
@@ -79,18 +84,16 @@ class _Segment:
 
     def _work(self, stop: Stop) -> str:
         """Check, load, train, export; why it ended. Raises Abandoned when stopped before the first step."""
-        with stop.abandonable(), self.ledger.timed("load"):
-            job = self.ledger.job = inputs.read_job(self.job_file)
-            stop.limit(job.limits.seconds)
-            if job.lease is not None:
-                stop.hold(self.job_file.parent / job.lease.path, job.lease.seconds)
-            start = self._start(job)
-            # Threads that spin while they wait starve whoever shares the machine; read when torch is imported.
-            os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-            # Only now: torch alone takes seconds and hundreds of megabytes.
-            from elias_trainer import loading, loop
+        try:
+            with stop.abandonable(), self.ledger.timed("load"):
+                work = self._load(stop)
+        except Exception as error:
+            if stop.reason is not None:
+                # Libraries that are interrupted while they are imported or load have their own words for it.
+                raise Abandoned from error
+            raise
+        from elias_trainer import loop
 
-            work = loading.load(job, self.job_file.parent, self.cache, self.events, self.ledger, start)
         try:
             reason = loop.train(work, self.out, stop, self.events, self.ledger)
             if reason in ("steps", "epochs") or self._finishes(reason):
@@ -101,6 +104,19 @@ class _Segment:
         finally:
             work.ranks.leave()
         return reason
+
+    def _load(self, stop: Stop) -> Work:
+        job = self.ledger.job = inputs.read_job(self.job_file)
+        stop.limit(job.limits.seconds)
+        if job.lease is not None:
+            stop.hold(self.job_file.parent / job.lease.path, job.lease.seconds)
+        start = self._start(job)
+        # Threads that spin while they wait starve whoever shares the machine; read when torch is imported.
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+        # Only now: torch alone takes seconds and hundreds of megabytes.
+        from elias_trainer import loading
+
+        return loading.load(job, self.job_file.parent, self.cache, self.events, self.ledger, start)
 
     def _start(self, job: Job) -> Start | None:
         """The newest of the job's checkpoint and those that an earlier start of this segment left behind."""

@@ -19,6 +19,7 @@ from pathlib import Path
 from types import FrameType
 
 _POLL_S = 0.2
+_AGAIN_S = 0.5
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -38,7 +39,8 @@ class Stop:
         self.started = time.monotonic()
         self._deadline: float | None = None
         self._lease: _LeaseFile | None = None
-        self._may_raise = False
+        self._is_abandonable = False
+        self._is_armed = False
         self._ended = threading.Event()
         self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._thread = threading.Thread(target=self._watch, name="stopping", daemon=True)
@@ -75,19 +77,23 @@ class Stop:
 
     def check(self) -> None:
         """Raises Abandoned once there is a reason. Called from hooks all through a step."""
-        if self.reason is not None and self._may_raise:
-            self._may_raise = False
+        if self.reason is not None and self._is_abandonable and self._is_armed:
+            self._is_armed = False
             raise Abandoned
 
     @contextmanager
     def abandonable(self) -> Iterator[None]:
         """Inside, the work in flight may be given up; outside, a signal only sets `reason`."""
-        self._may_raise = True
+        self._is_armed = self._is_abandonable = True
         try:
             self.check()
             yield
         finally:
-            self._may_raise = False
+            self._is_abandonable = False
+
+    def settle(self) -> None:
+        """Called first wherever Abandoned is caught: it may have been raised on the very way out of `abandonable`."""
+        self._is_abandonable = False
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         self._stop("signal")
@@ -105,6 +111,11 @@ class Stop:
             elif reason := self._run_out():
                 self._stop(reason)
                 # as if a signal had come: loading, which calls no hooks, is left in the same way
+                _thread.interrupt_main(signal.SIGTERM)
+        while not self._ended.wait(_AGAIN_S):
+            if self._is_abandonable and not self._is_armed:
+                # Some library caught it, as some do while they are imported; it is told once more.
+                self._is_armed = True
                 _thread.interrupt_main(signal.SIGTERM)
 
     def _run_out(self) -> str | None:

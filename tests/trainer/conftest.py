@@ -32,6 +32,7 @@ from elias_trainer.segment import train
 
 # `tiny` is too small to share out, and several test processes share the cores.
 os.environ["OMP_NUM_THREADS"] = "1"
+os.environ["HF_HUB_OFFLINE"] = "1"
 
 # A trainer that has imported torch and waits; each job runs in a fork of it, which is a process like any other.
 _FORGE = """

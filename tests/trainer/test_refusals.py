@@ -13,6 +13,7 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
+import huggingface_hub.constants
 import pytest
 
 from elias_trainer import archive
@@ -25,11 +26,13 @@ from elias_trainer.contract import (
     Objective,
     Outcome,
     Result,
+    base_digest,
     digest_bytes,
     digest_file,
 )
 from elias_trainer.failures import Refusal, failure_of
 from elias_trainer.reference import locate
+from elias_trainer.tiny import write_tiny
 from tests.trainer.conftest import Forge, Place
 
 MakePlace = Callable[..., Place]
@@ -135,6 +138,25 @@ def test_a_model_that_brings_code_unless_it_is_allowed(tmp_path: Path, name: str
     with pytest.raises(Refusal, match="auto_map"):
         locate(BaseModel(reference=str(tmp_path)), tmp_path)
     assert locate(BaseModel(reference=str(tmp_path), allow_code=True), tmp_path).path == tmp_path
+
+
+def test_a_model_in_the_hubs_own_cache_is_found_without_a_network(
+    place: MakePlace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repository = tmp_path / "hub" / "models--owner--name"
+    snapshot = repository / "snapshots" / ("a" * 40)
+    (repository / "refs").mkdir(parents=True)
+    (repository / "refs" / "main").write_text("a" * 40)
+    # As the hub's library lays it out: links into a folder of blobs.
+    write_tiny(repository / "blobs")
+    snapshot.mkdir(parents=True)
+    for blob in (repository / "blobs").iterdir():
+        (snapshot / blob.name).symlink_to(blob)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    made = place(max_steps=1, base=BaseModel(reference="owner/name", digest=base_digest(repository / "blobs")))
+    assert made.run() == 0
+    assert made.result.base_digest == made.job.base.digest
+    assert json.loads(made.adapter()["adapter_config.json"])["base_model_name_or_path"] == "owner/name"
 
 
 @pytest.mark.parametrize("reference", ["nobody/nothing", "/no/such/folder", "./here", "model.gguf", "no-owner"])
