@@ -29,7 +29,7 @@ def carry_and_answer(training: Training, run: Run, *, json: bool) -> None:
                 watch.open.close()
                 wish = _ask_what_to_do()
             if wish == DETACHED:
-                detach(training, run)
+                detach(training, run, json=json)
                 return
             (training.runs.pause if wish == PAUSED else training.runs.cancel)(run.id)
             say(f"{wish}: waiting for the trainer to write its checkpoint")
@@ -61,7 +61,7 @@ def describe(training: Training, run: Run) -> dict[str, Any]:
     return {**as_json(run), "segments": [as_json(s) | {"key": s.key} for s in segments]}
 
 
-def detach(training: Training, run: Run) -> None:
+def detach(training: Training, run: Run, *, json: bool) -> None:
     """A process of its own carries the run on; when a node runs, that does, and it only looks on."""
     logs = training.coordinator.means.folders.parent / "logs"
     logs.mkdir(parents=True, exist_ok=True)
@@ -75,7 +75,7 @@ def detach(training: Training, run: Run) -> None:
     child.returncode = 0  # it is meant to outlive this process: nobody here will wait for it
     say(f"{run.id} goes on in the background; its output: {log}")
     say(f"  watch it: elias run watch {run.id}")
-    print(run.id)
+    emit_json({"id": run.id, "state": run.state, "log": log}) if json else print(run.id)
 
 
 def failure_of(run: Run, last: Segment | None) -> EliasError:
@@ -98,9 +98,10 @@ def _ask_what_to_do() -> str:
     """On a terminal the person chooses; elsewhere nobody is there, and pausing loses nothing."""
     if not sys.stdin.isatty():
         return PAUSED
-    import click
     import typer
 
-    choices = click.Choice([DETACHED, PAUSED, CANCELLED])
     question = "detach (it goes on in the background), pause (resume later) or cancel?"
-    return str(typer.prompt(question, type=choices, default=DETACHED, err=True))
+    while True:
+        wish = str(typer.prompt(question, default=DETACHED, err=True)).strip().lower()
+        if wish in (DETACHED, PAUSED, CANCELLED):
+            return wish

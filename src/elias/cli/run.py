@@ -124,7 +124,7 @@ def resume(
         found = training.runs.resume(_id(training, run))
         say(f"{found.id} goes on")
         if detach:
-            go_on_in_background(training, found)
+            go_on_in_background(training, found, json=json)
         else:
             carry_and_answer(training, found, json=json)
 

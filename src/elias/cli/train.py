@@ -77,6 +77,6 @@ def train(
         training.runs.begin(run)
         say(f"{run.id}: {run.base.reference} on corpus {run.corpus.short} ({found.train_examples} examples)")
         if detach:
-            go_on_in_background(training, run)
+            go_on_in_background(training, run, json=json)
         else:
             carry_and_answer(training, run, json=json)
