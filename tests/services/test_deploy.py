@@ -86,7 +86,7 @@ def world(tmp_path: Path) -> Iterator[World]:
     means = Means(
         models=models, engines={"echo": engine}, verify=verify, ask=ask, has_room=lambda: room[0], logs=tmp_path
     )
-    policy = Policy(default_base="small", restart_after=(timedelta(0),), drain=timedelta(seconds=5))
+    policy = Policy(default_bases=("small",), restart_after=(timedelta(0),), drain=timedelta(seconds=5))
     service = DeployService(means, policy, Route())
     yield World(service=service, engine=engine, models=models, policy=policy, damaged=damaged, room=room)
     service.close()
@@ -98,6 +98,15 @@ def test_with_nothing_deployed_the_base_serves_and_the_node_says_so(world: World
     assert world.answer() == "small: hi"
     assert world.service.notice == "nothing was deployed yet: the base small serves"
     assert [d.why for d in world.models.deployments()] == ["start"]
+
+
+def test_a_default_base_that_cannot_be_served_gives_way_to_the_next(world: World) -> None:
+    policy = replace(world.policy, default_bases=("unknown", "small"))
+    service = DeployService(world.service._means, policy, Route())
+    service.start()
+    assert "no engine can serve unknown" in str(service.notice)
+    assert [(d.base, d.why) for d in world.models.deployments()] == [("small", "start")]
+    service.close()
 
 
 def test_an_accepted_model_takes_over_and_the_old_one_waits_in_standby(world: World) -> None:

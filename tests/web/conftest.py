@@ -68,7 +68,7 @@ def open_website(tmp_path: Path) -> Iterator[Open]:
                 has_room=lambda: True,
                 logs=tmp_path / "logs",
             )
-            policy = Policy(default_base=base, drain=timedelta(seconds=20))
+            policy = Policy(default_bases=(base,), drain=timedelta(seconds=20))
             service = DeployService(means, policy, Route())
             node = Node(
                 config=config,

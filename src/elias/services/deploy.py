@@ -65,7 +65,8 @@ class DeployService:
         """
         with self._change("starting"):
             stack = standing(self.history())
-            wanted = [(d.base, d.artifact, d.engine) for d in stack] + [(self._policy.default_base, None, None)]
+            wanted: list[tuple[str, Digest | None, str | None]] = [(d.base, d.artifact, d.engine) for d in stack]
+            wanted += [(base, None, None) for base in self._policy.default_bases]
             errors: list[EliasError] = []
             for base, artifact, engine in wanted:
                 try:
@@ -73,7 +74,7 @@ class DeployService:
                 except EliasError as error:
                     errors.append(error)
                     continue
-                self._serve(started, ROLLBACK if errors else START)
+                self._serve(started, ROLLBACK if errors and stack else START)
                 if errors:
                     self.notice = f"{errors[0].what}; {started.model.name} serves in its place"
                 elif not stack:
@@ -146,7 +147,7 @@ class DeployService:
             artifact = self._means.models.artifact(request.artifact)
             return artifact.base_reference, artifact.digest
         current = self.route.current()
-        return request.base or (current.deployment.base if current else self._policy.default_base), None
+        return request.base or (current.deployment.base if current else self._policy.default_bases[0]), None
 
     def _in_service(self) -> Digest | None:
         newest = next(iter(self.history()), None)

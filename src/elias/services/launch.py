@@ -31,8 +31,8 @@ class Means:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Policy:
-    default_base: str
-    """Served while nothing was deployed."""
+    default_bases: tuple[str, ...]
+    """The first of them that can be served is, while nothing was deployed."""
     canary: str = "Say hello."
     engine: str | None = None
     """None takes the first that can serve the model."""

@@ -47,8 +47,10 @@ def serving_threads(config: Config) -> int:
 
 
 def deploy_policy(config: Config) -> Policy:
+    from elias.wiring.train import default_base
+
     return Policy(
-        default_base=config.training.base or STARTER,
+        default_bases=tuple(dict.fromkeys([default_base(config)[0], STARTER])),
         canary=config.serving.canary,
         engine=config.serving.engine,
         drain=config.serving.drain,
