@@ -133,10 +133,14 @@ def test_no_request_fails_while_models_change(open_website: Any, echo: EchoEngin
     with ThreadPoolExecutor(4) as pool:
         asking = [pool.submit(ask_on, stream) for stream in (True, False, True, False)]
         for number in range(5):
-            website.service.deploy(DeployRequest(artifact=None, base=f"small{number}"))
-            website.service.rollback()
+            for change in (
+                lambda name=f"small{number}": website.service.deploy(DeployRequest(artifact=None, base=name)),
+                website.service.rollback,
+            ):
+                change()
+                seen = len(answers)
+                wait_until(lambda seen=seen: len(answers) > seen + 4)
         done.set()
         for future in asking:
             future.result()
-    assert len(answers) > 20
     assert set(answers) == {(200, True)}
