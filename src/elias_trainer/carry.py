@@ -1,7 +1,7 @@
 """Carries one segment out on a foreign machine: opens the parcel, runs the trainer, keeps the outbox filled.
 
     python trainer.bin carry --parcel DIR --work DIR --outbox DIR
-        [--expect DIGEST] [--key FILE] [--seconds N] [--gpus N]
+        [--expect DIGEST] [--key FILE] [--base DIR] [--seconds N] [--gpus N]
 
 `work` is private to the machine and not kept; what lies in `outbox` is what comes home, whatever way the machine ends.
 Exit codes: the trainer's own; 75 when the parcel is not the expected one, before any GPU second is spent.
@@ -19,7 +19,7 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from elias_trainer.contract import CheckpointRef, Digest, tree_digest, write_whole
+from elias_trainer.contract import CheckpointRef, Digest, digest_bytes, tree_digest, write_whole
 from elias_trainer.parcel import PACKED, SEALED, TRAINER_FILE, NotWhole, Outbox, Parcel, check_parcel, pack, unpack
 
 NOTE_PREFIX = "ELIAS-CARRY "
@@ -38,6 +38,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--outbox", type=Path, required=True)
     parser.add_argument("--expect", type=Digest)
     parser.add_argument("--key", type=Path, help="file with the segment's age identity")
+    parser.add_argument("--base", type=Path, help="a folder with the base model's files")
     parser.add_argument("--seconds", type=float, help="from now until the trainer is told to stop")
     parser.add_argument("--gpus", type=int, default=0, help="more than one: a process each, by torchrun")
     options = parser.parse_args(arguments)
@@ -52,22 +53,35 @@ def main(arguments: list[str]) -> int:
         return STALE
     _note("opened", parcel=parcel.digest)
     _compare_accelerator(parcel)
+    if options.base:
+        _lay_base(options.base, job, options.work)
     shipper = _Shipper(out=options.work / "out", outbox=options.outbox, parcel=parcel)
+    shipper.out.mkdir(parents=True, exist_ok=True)
     end = began + options.seconds if options.seconds else None
-    return _train(_command(job, shipper.out, options.gpus), shipper, end)
+    process = subprocess.Popen(_command(job, shipper.out.absolute(), options.gpus), cwd=options.work)
+    return _train(process, shipper, end)
 
 
 def _open_parcel(folder: Path, parcel: Parcel, into: Path, identity: str | None) -> Path:
     """The job's path. Names in the work folder are those that job.json uses."""
     for name in parcel.files:
-        if name.endswith((".whl", ".sealed")):
+        if name.endswith((".whl.bin", ".sealed")):
             continue  # for whoever set this machine up
         plain = name.removesuffix(SEALED)
         target = into / plain.removesuffix(PACKED)
         if plain == "checkpoint.pack":
             target = into / json.loads((folder / "job.json").read_bytes())["checkpoint"]["path"]
         unpack(folder / name, target, identity)
-    return into / "job.json"
+    return (into / "job.json").absolute()
+
+
+def _lay_base(base: Path, job: Path, work: Path) -> None:
+    """Under its own reference in the trainer's working folder, where the trainer looks before it asks any hub."""
+    reference = Path(json.loads(job.read_bytes())["base"]["reference"])
+    if reference.is_absolute() or ".." in reference.parts:
+        return
+    (work / reference).parent.mkdir(parents=True, exist_ok=True)
+    (work / reference).symlink_to(base.absolute(), target_is_directory=True)
 
 
 def _compare_accelerator(parcel: Parcel) -> None:
@@ -96,10 +110,8 @@ def _command(job: Path, out: Path, gpus: int) -> list[str]:
     return [sys.executable, *start, "train", "--job", str(job), "--out", str(out)]
 
 
-def _train(command: list[str], shipper: _Shipper, end: float | None) -> int:
+def _train(process: subprocess.Popen[bytes], shipper: _Shipper, end: float | None) -> int:
     """The trainer's exit code. At `end` (of the monotonic clock) it is told to stop, and after a grace made to."""
-    shipper.out.mkdir(parents=True, exist_ok=True)
-    process = subprocess.Popen(command)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda received, frame: process.send_signal(received))
     was_told = False
@@ -127,6 +139,7 @@ class _Shipper:
     parcel: Parcel
     shipped: list[CheckpointRef] = field(default_factory=list)
     files: dict[str, Digest] = field(default_factory=dict)
+    given_up: set[int] = field(default_factory=set)
 
     @property
     def _recipients(self) -> tuple[str, ...]:
@@ -137,7 +150,7 @@ class _Shipper:
         return SEALED if self._recipients else ""
 
     def ship_checkpoints(self) -> None:
-        known = {ref.step for ref in self.shipped}
+        known = {ref.step for ref in self.shipped} | self.given_up
         for folder in sorted((self.out / "checkpoint").glob("step-*")):
             step = int(folder.name.removeprefix("step-"))
             if step in known:
@@ -145,20 +158,37 @@ class _Shipper:
             name = f"checkpoint-{step:08d}.pack{self._ending}"
             try:
                 digest = tree_digest(folder)
-                self.files[name] = pack(folder, self.outbox / name, self._recipients)
+                self.files[name] = self._pack(folder, name)
             except FileNotFoundError:
                 continue  # rotated away while it was read; a newer one is there
+            except OSError as error:  # a full disk: the training goes on, and so does the checkpoint before
+                _note("not_shipped", checkpoint=step, message=str(error))
+                self.given_up.add(step)
+                continue
             self.shipped.append(CheckpointRef(step=step, path=name, digest=digest))
+            self._ship_plain("events.jsonl")
             self._publish()
 
     def ship_end(self) -> None:
-        for name in ("events.jsonl", "result.json"):
-            if (self.out / name).is_file():
-                write_whole(self.outbox / name, (self.out / name).read_bytes())
         if (self.out / "result.json").is_file() and (self.out / "adapter").is_dir():
             name = f"adapter.pack{self._ending}"
-            self.files[name] = pack(self.out / "adapter", self.outbox / name, self._recipients)
+            self.files[name] = self._pack(self.out / "adapter", name)
+        self._ship_plain("events.jsonl")
+        if digest := self._ship_plain("result.json"):
+            self.files["result.json"] = digest
         self._publish()
+
+    def _ship_plain(self, name: str) -> Digest | None:
+        """Readable for whoever has the outbox: numbers about the training, nothing that it learned from."""
+        if not (self.out / name).is_file():
+            return None
+        data = (self.out / name).read_bytes()
+        write_whole(self.outbox / name, data)
+        return digest_bytes(data)
+
+    def _pack(self, folder: Path, name: str) -> Digest:
+        """Made ready outside the outbox: nothing unsealed ever lies in it."""
+        return pack(folder, self.outbox / name, self._recipients, scratch=self.out.parent)
 
     def _publish(self) -> None:
         """Name the new ones, then drop the old: a reader always finds a whole one."""

@@ -120,21 +120,26 @@ class Outbox:
             raise NotWhole(f"{path}: {error}") from error
 
 
-def pack(source: Path, target: Path, recipients: tuple[str, ...] = ()) -> Digest:
-    """Write `source`, a file or a folder (as a tar), whole to `target`, sealed for recipients if any; its digest."""
-    scratch = target.with_name(f".{target.name}.part")
+def pack(source: Path, target: Path, recipients: tuple[str, ...] = (), *, scratch: Path | None = None) -> Digest:
+    """Write `source`, a file or a folder (as a tar), whole to `target`, sealed for recipients if any; its digest.
+
+    What is not sealed yet lies in the folder `scratch` meanwhile, by default the target's own.
+    """
+    part = target.with_name(f".{target.name}.part")
     plain = source
     if source.is_dir():
-        plain = target.with_name(f".{target.name}.tar")
+        plain = (scratch or target.parent) / f".{target.name}.tar"
         _tar(source, plain)
-    if recipients:
-        _seal(plain, scratch, recipients)
-    else:
-        shutil.copyfile(plain, scratch)
-    if plain != source:
-        plain.unlink()
-    digest = digest_file(scratch)
-    scratch.replace(target)
+    try:
+        if recipients:
+            _seal(plain, part, recipients)
+        else:
+            shutil.copyfile(plain, part)
+    finally:
+        if plain != source:
+            plain.unlink()
+    digest = digest_file(part)
+    part.replace(target)
     sync_folder(target.parent)
     return digest
 

@@ -16,8 +16,11 @@ QUICK = {
     "margin": "14s",
     "retry_wait": "0.05s",
     "http_read": "5s",
-    "events_every": "0s",
+    "poll_every": "0s",
     "processing_limit": "20s",
+    "stale_wait": "0.05s",
+    "settle": "0.3s",
+    "missing_limit": "0.3s",
 }
 
 

@@ -9,12 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from elias.domain.label import Label
-from elias.errors import DigestMismatch, MissingPackage
+from elias.errors import ConfigError, DigestMismatch, MissingPackage, VerificationError
 from elias.ports.backend import Bundle
 from elias_trainer.contract import Digest, digest_file, tree_digest, write_whole
 from elias_trainer.parcel import PARCEL_FILE, SEALED, TRAINER_FILE, NotWhole, Outbox, Parcel, pack, unpack
 
 SEALED_KEY_FILE = "segment.key.sealed"
+WHEEL_ENDING = ".bin"
+"""A wheel is a zip archive, which by its own name some places would unpack."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,21 +37,23 @@ def make_parcel(bundle: Bundle, folder: Path, destination: Destination) -> Parce
     """The parcel of a verified bundle in `folder`; made once, found again later.
 
     Private data is sealed: corpus and checkpoint for a key made for this segment, which is kept beside the folder as
-    `segment.key`, outputs for the node. Raises MissingPackage where that needs pyrage.
+    `segment.key`, outputs for the node. Raises MissingPackage where that needs pyrage, ConfigError without a node key.
     """
     if (folder / PARCEL_FILE).exists():
         return Parcel.read(folder)
     sealed = bundle.label is Label.PRIVATE
+    if sealed and destination.node_key is None:
+        raise ConfigError("private data may leave only when what comes back is sealed for this node", fix="elias init")
     recipients = (_segment_recipient(folder.with_name("segment.key")),) if sealed else ()
     ending = SEALED if sealed else ""
     folder.mkdir(parents=True, exist_ok=True)
     sources = {"job.json": bundle.folder / "job.json", TRAINER_FILE: bundle.folder / "trainer.pyz"}
-    sources |= {wheel.name: wheel for wheel in destination.wheels}
+    sources |= {f"{wheel.name}{WHEEL_ENDING}": wheel for wheel in destination.wheels}
     files = {name: pack(source, folder / name) for name, source in sources.items()}
     secret = {f"{Path(bundle.job.corpus.path).name}{ending}": bundle.folder / bundle.job.corpus.path}
     if bundle.job.checkpoint:
         secret[f"checkpoint.pack{ending}"] = bundle.folder / bundle.job.checkpoint.path
-    files |= {name: pack(source, folder / name, recipients) for name, source in secret.items()}
+    files |= {name: pack(source, folder / name, recipients, scratch=folder.parent) for name, source in secret.items()}
     if sealed and destination.secret_recipient:
         key = folder.with_name("segment.key")
         files[SEALED_KEY_FILE] = pack(key, folder / SEALED_KEY_FILE, (destination.secret_recipient,))
@@ -68,29 +72,51 @@ def make_parcel(bundle: Bundle, folder: Path, destination: Destination) -> Parce
 def open_outbox(outbox: Path, out: Path, node_key: str | None) -> None:
     """Bring what is whole in a fetched outbox into the shape of a trainer's `out/`.
 
-    Raises DigestMismatch naming the file when one is not what the outbox says.
+    Raises DigestMismatch naming a file that is not what the outbox says, after all that is whole was brought; and
+    VerificationError when a file that is whole does not open.
     """
     try:
         box = Outbox.read(outbox)
-        for name, digest in box.files.items():
-            if not (outbox / name).is_file() or digest_file(outbox / name) != digest:
-                raise NotWhole(f"{name} is not the {digest} that the outbox names")
-        for checkpoint in box.checkpoints:
-            target = out / "checkpoint" / f"step-{checkpoint.step:08d}"
-            unpack(outbox / checkpoint.path, target, node_key)
-            _same(target, checkpoint.digest)
-        for name in box.files:
-            if name.removesuffix(SEALED) == "adapter.pack":
-                unpack(outbox / name, out / "adapter", node_key)
     except NotWhole as error:
-        raise DigestMismatch(
-            f"what came back is not whole: {error}",
-            fix="elias run resume goes on from the checkpoint before",
-            kept="every checkpoint that came home before",
-        ) from error
+        raise _not_whole(str(error)) from error
+    broken = [name for name, digest in box.files.items() if not _is_whole(outbox, name, digest)]
+    for checkpoint in box.checkpoints:
+        if checkpoint.path in box.files and checkpoint.path not in broken:
+            target = out / "checkpoint" / f"step-{checkpoint.step:08d}"
+            _unpack(outbox / checkpoint.path, target, node_key)
+            _same(target, checkpoint.digest)
+    for name in box.files:
+        if name.removesuffix(SEALED) == "adapter.pack" and name not in broken:
+            _unpack(outbox / name, out / "adapter", node_key)
     for name in ("events.jsonl", "result.json"):
-        if (outbox / name).is_file():
+        if (outbox / name).is_file() and name not in broken:
             write_whole(out / name, (outbox / name).read_bytes())
+    if broken:
+        raise _not_whole(f"{broken[0]} is not the {box.files[broken[0]]} that the outbox names")
+
+
+def _is_whole(outbox: Path, name: str, digest: Digest) -> bool:
+    """The names come from outside: only a plain file of the outbox itself is one."""
+    path = outbox / name
+    return Path(name).name == name and path.is_file() and not path.is_symlink() and digest_file(path) == digest
+
+
+def _unpack(source: Path, target: Path, node_key: str | None) -> None:
+    try:
+        unpack(source, target, node_key)
+    except NotWhole as error:
+        raise VerificationError(
+            f"what came back cannot be opened: {error}", fix=_RESUME, kept="every checkpoint that came home before"
+        ) from error
+
+
+def _not_whole(what: str) -> DigestMismatch:
+    return DigestMismatch(
+        f"what came back is not whole: {what}", fix=_RESUME, kept="every checkpoint that came home before"
+    )
+
+
+_RESUME = "elias run resume goes on from the checkpoint before"
 
 
 def recipient_of(identity: str) -> str:
@@ -124,4 +150,4 @@ def _same(folder: Path, digest: Digest) -> None:
     found = tree_digest(folder)
     if found != digest:
         shutil.rmtree(folder)
-        raise NotWhole(f"{folder.name} is {found}, not {digest}")
+        raise VerificationError(f"{folder.name} is {found}, not the {digest} that the outbox names", fix=_RESUME)

@@ -1,37 +1,57 @@
-"""The Backend port on Kaggle. Each segment is pushed once its parcel is ready, quota is there and a session is free."""
+"""The Backend port on Kaggle. Each segment is pushed once its parcel is ready, quota is there and a session is free.
+
+Whatever goes wrong between here and Kaggle, a segment that is there is waited for: its output stays where it is, and a
+segment given up in haste would be trained twice.
+"""
 
 from __future__ import annotations
 
-import json
+import logging
+import shutil
+import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from elias.adapters.backends.bundle import refuse_by_label, verify_bundle
 from elias.adapters.backends.kaggle.client import KaggleClient, Session
-from elias.adapters.backends.kaggle.ledger import Entry, Ledger
+from elias.adapters.backends.kaggle.ledger import Entry, Ledger, when
+from elias.adapters.backends.kaggle.live import LiveLog, events_in, notes_in, other_lines
+from elias.adapters.backends.kaggle.outcome import (
+    RESUME,
+    Ended,
+    failed,
+    failed_by,
+    from_record,
+    log_lines,
+    mounted_another,
+    status_of,
+    to_record,
+)
 from elias.adapters.backends.kaggle.sender import CARDS, T4_BYTES, Sender
 from elias.adapters.backends.kaggle.settings import KaggleSettings
-from elias.adapters.backends.output import bring_home, checkpoints, read_events, read_result
+from elias.adapters.backends.output import bring_home, read_events
 from elias.adapters.backends.parcels import open_outbox
 from elias.domain.footprint import KNOWN_SHAPES, footprint
 from elias.domain.offer import Need, Offer
-from elias.domain.run import SegmentFailure, SegmentState
+from elias.domain.run import SegmentState
 from elias.domain.tier import GIB
-from elias.errors import DigestMismatch, NotFound
+from elias.errors import BackendError, DigestMismatch, EliasError, InputError, NotFound, VerificationError
 from elias.ports.backend import BackendContext, Bundle, Quota, Status
-from elias.units import FREE, instant, rfc3339
-from elias_trainer.contract import EVENT_PREFIX, FailureKind, Outcome, Precision, Result
+from elias.units import FREE, rfc3339
+from elias_trainer.contract import FailureKind, Precision
+
+log = logging.getLogger("elias.kaggle")
 
 T4_TFLOPS = 65.0
 """Dense, float16; a T4 has no bfloat16."""
 START_DELAY = timedelta(minutes=3)
-QUIET_S = 2.0
-NOTE_PREFIX = "ELIAS-CARRY "
-STALE_EXIT = 75
-FIX = "elias run resume goes on from the newest checkpoint"
+SCHEME = "kaggle://"
+LOCAL_BASES = ("starter", "tiny", "fake:")
+"""Bases that come without the internet: in a wheel, or made on the spot."""
 
 
 class KaggleBackend:
@@ -45,7 +65,9 @@ class KaggleBackend:
         self._ledger = Ledger(context.home)
         self._client = KaggleClient(self.settings, context.clock, context.home / "uploads")
         self._sender = Sender(context, self.settings, self._client, self._ledger)
-        self._looked: dict[str, float] = {}
+        self._last: dict[str, tuple[float, Status]] = {}
+        """When a segment was last asked after, on the monotonic clock, and the answer."""
+        self._logs: dict[str, LiveLog] = {}
 
     # What is on offer
 
@@ -54,8 +76,7 @@ class KaggleBackend:
 
     def offers(self, need: Need) -> Sequence[Offer]:
         quota = self.quota() if self.settings.accelerator else None
-        left = max(quota.allowed - quota.used - quota.reserved, timedelta(0)) if quota else None
-        usable = left - self.settings.margin if left is not None else None
+        left = quota.allowed - quota.used - quota.reserved - self.settings.margin if quota else None
         return [
             Offer(
                 backend=self.name,
@@ -65,18 +86,24 @@ class KaggleBackend:
                 tflops=T4_TFLOPS if self.settings.accelerator else None,
                 hourly=FREE,
                 longest=self.settings.session_limit - self.settings.margin,
-                left=max(usable, timedelta(0)) if usable is not None else None,
+                left=max(left, timedelta(0)) if left is not None else None,
                 refreshes_at=quota.refreshes_at if quota else None,
                 concurrency=self.settings.sessions_at_once,
                 start_delay=START_DELAY,
                 needs_encryption=True,
                 seals_private=True,
-                refused=self._does_not_fit(need),
+                refused=self._cannot(need),
             )
         ]
 
-    def _does_not_fit(self, need: Need) -> str | None:
-        shape = KNOWN_SHAPES.get(need.base.reference)
+    def _cannot(self, need: Need) -> str | None:
+        reference = need.base.reference
+        if not reference.startswith(LOCAL_BASES) and not (self.settings.internet or self.settings.base_source):
+            return (
+                f"the notebook has no internet to fetch {reference} with: under [backends.kaggle] set internet = true, "
+                "or base_source to a Kaggle dataset that holds its files"
+            )
+        shape = KNOWN_SHAPES.get(reference)
         if shape is None or not self.settings.accelerator:
             return None
         total = footprint(shape, need.recipe, Precision.FP16).total
@@ -90,159 +117,258 @@ class KaggleBackend:
     # A segment's life
 
     def submit(self, key: str, bundle: Bundle, offer: Offer) -> str:
+        """Packed and written down; `poll` sends it, so that no trouble on the way makes the segment another one."""
         refuse_by_label(bundle.label, offer, encrypted=offer.seals_private)
         if self._ledger.get(key) is None:
             verify_bundle(bundle)
+            self._clean_up()
             self._sender.prepare(key, bundle)
-        self._sender.push_if_free(key)
         return key
 
     def poll(self, handle: str) -> Status:
         entry = self._ledger.get(handle)
         if entry is None:
-            return _failed(FailureKind.INFRASTRUCTURE, f"this node sent no segment {handle!r} to Kaggle", FIX)
+            what = f"this node sent no segment {handle!r} to Kaggle"
+            return failed(FailureKind.INFRASTRUCTURE, what, RESUME)
         if entry.ended is not None:
-            return _status(entry.ended)
-        if not entry.has_run:
-            return self._sender.push_if_free(handle)
+            return from_record(entry.ended)
+        asked, known = self._last.get(handle, (0.0, None))
+        if known and not entry.unwanted and time.monotonic() - asked < self.settings.poll_every.total_seconds():
+            return known
         try:
-            session = self._client.session(entry.kernel)
-        except NotFound:
-            return self._after_a_missing_kernel(entry)
-        if not session.has_ended:
-            state = SegmentState.PENDING if session.status in ("QUEUED", "NEW_SCRIPT") else SegmentState.RUNNING
-            return Status(state=state, accelerator=self.settings.accelerator, note=_note(entry, session))
-        return self._collect(entry, session)
+            status = self._look(entry)
+            if entry.trouble_since and not status.state.is_final:
+                self._ledger.change(handle, trouble_since=None)
+        except EliasError as error:
+            status = self._in_trouble(entry, error)
+        self._last[handle] = (time.monotonic(), status)
+        return status
 
     def fetch(self, handle: str, into: Path) -> None:
         """Kaggle hands outputs out only after a session's end; until then there is nothing to bring."""
         into.mkdir(parents=True, exist_ok=True)
         out = self._ledger.folder(handle) / "out"
-        if out.exists():
+        if self._ledger.get(handle) is not None and out.exists():
             bring_home(out, into)
 
     def cancel(self, handle: str) -> None:
-        """A session cannot be stopped through the API without losing its output: it ends by its own deadline."""
+        """A session cannot be stopped through the API without losing its output: unless the user chose that, it ends
+        by its own deadline."""
         entry = self._ledger.get(handle)
-        if entry is None or entry.ended is not None:
-            return
-        if not entry.has_run:
-            self._end(entry, Status(state=SegmentState.CANCELLED))
-        else:
+        if entry is not None and entry.ended is None:
             self._ledger.change(handle, unwanted=True)
 
     def events(self, handle: str, after: int) -> Iterator[Mapping[str, Any]]:
         entry = self._ledger.get(handle)
-        if entry is None or not entry.has_run:
+        if entry is None:
             return
         out = self._ledger.folder(handle) / "out"
-        found = [event for _, event in read_events(out)] if out.exists() else self._live_events(entry)
+        found = [event for _, event in read_events(out)] if out.exists() else events_in(self._live_lines(entry))
         yield from (event for event in found if int(event["seq"]) > after)
+
+    def log(self, handle: str) -> Iterator[str]:
+        entry = self._ledger.get(handle)
+        if entry is not None:
+            kept = self._ledger.folder(handle) / "log.json"
+            yield from other_lines(log_lines(kept) if kept.exists() else self._live_lines(entry))
+
+    def forget(self, handle: str) -> None:
+        """Its kernel on Kaggle, and its run's dataset once no segment needs it; what fails now is tried again later."""
+        entry = self._ledger.get(handle)
+        if entry is None or entry.ended is None:
+            return
+        self._ledger.change(handle, unneeded=True)
+        shutil.rmtree(self._ledger.folder(handle) / "out", ignore_errors=True)
+        self._clean_up()
+
+    def adopt(self, address: str) -> str:
+        """Bring home what a notebook started by hand left, `kaggle://owner/slug`; the handle to fetch it by.
+
+        Raises InputError, NotFound, BackendError while it runs, or a VerificationError.
+        """
+        owner, _, slug = address.removeprefix(SCHEME).strip("/").partition("/")
+        if not address.startswith(SCHEME) or not owner or not slug or "/" in slug:
+            raise InputError(f"{address!r} names no notebook", fix="write it like kaggle://owner/slug")
+        kernel, handle = f"{owner}/{slug}", f"adopted-{owner}-{slug}"
+        session = self._client.session(kernel)
+        if not session.has_ended:
+            raise BackendError(f"{address} is {session.status}", fix="wait for its end, then type this again")
+        folder = self._ledger.folder(handle)
+        shutil.rmtree(folder, ignore_errors=True)
+        self._client.output(kernel, folder / "outbox")
+        open_outbox(folder / "outbox", folder / "out", self._context.node_key)
+        (folder / "outbox" / f"{slug}.log").rename(folder / "log.json")
+        shutil.rmtree(folder / "outbox")
+        entry = Entry(key=handle, dataset="", kernel=kernel, seconds=0, gpus=0, parcel="", forgotten=True)
+        ended = to_record(Status(state=SegmentState.PAUSED), self._clock.now())
+        self._ledger.put(replace(entry, ended=ended))
+        return handle
+
+    # Looking after one that has not ended
+
+    def _look(self, entry: Entry) -> Status:
+        if entry.pushed_at is None:
+            if entry.unwanted and entry.push_sent_at is None:
+                return self._end(entry, Status(state=SegmentState.CANCELLED))
+            status = self._sender.push_if_free(entry)
+            return self._end(entry, status) if status.state is SegmentState.FAILED else status
+        try:
+            session = self._client.session(entry.kernel)
+        except NotFound:
+            return self._missing(entry)
+        if entry.missing_since:
+            entry = self._ledger.change(entry.key, missing_since=None)
+        if session.has_ended:
+            return self._collect(entry, session)
+        if entry.unwanted and self.settings.cancel_by == "delete":
+            self._client.delete_kernel(entry.kernel)
+            return self._end(entry, Status(state=SegmentState.CANCELLED))
+        if session.has_begun:
+            entry = self._read_notes(entry)
+        return Status(
+            state=SegmentState.RUNNING if session.has_begun else SegmentState.PENDING,
+            accelerator=entry.accelerator,
+            started_at=when(entry.pushed_at),
+            note=self._note(entry, session),
+        )
+
+    def _note(self, entry: Entry, session: Session) -> str:
+        if entry.unwanted:
+            return f"cancelled: Kaggle cannot stop it and keep its output; it ends {entry.seconds} s after its start"
+        return entry.mismatch or f"Kaggle says {session.status}"
+
+    def _live_lines(self, entry: Entry) -> list[str]:
+        """What the session has said so far; nothing before its start and after its end."""
+        if entry.pushed_at is None or entry.ended is not None:
+            return []
+        reader = self._logs.get(entry.kernel)
+        if reader is None:
+            lines = partial(self._client.log_lines, entry.kernel, self.settings.http_read.total_seconds())
+            reader = self._logs[entry.kernel] = LiveLog(lines, self.settings.retry_wait.total_seconds())
+        return reader.lines()
+
+    def _read_notes(self, entry: Entry) -> Entry:
+        """What the job has said about its machine: the key's dataset goes as soon as the job has read it."""
+        for note in notes_in(self._live_lines(entry)):
+            if note.get("kind") == "opened":
+                entry = self._drop_key(entry)
+            elif note.get("kind") == "accelerator":
+                entry = self._write_accelerator(entry, note)
+        return entry
+
+    def _write_accelerator(self, entry: Entry, note: Mapping[str, Any]) -> Entry:
+        found = [str(name) for name in note.get("found") or []]
+        name = f"{len(found)} x {found[0]}" if found else "no GPU"
+        mismatch = None
+        if not note.get("matches", True):
+            mismatch = f"planned with {note.get('expected_count')} x {note.get('expected')}, found {name}"
+        return self._ledger.change(entry.key, accelerator=found[0] if found else None, mismatch=mismatch)
+
+    def _missing(self, entry: Entry) -> Status:
+        now = self._clock.now()
+        since = when(entry.missing_since) or now
+        if now - since < self.settings.missing_limit:
+            self._ledger.change(entry.key, missing_since=rfc3339(since))
+            return Status(
+                state=SegmentState.RUNNING,
+                started_at=when(entry.pushed_at),
+                note=f"Kaggle does not show the kernel {entry.kernel} since {rfc3339(since)}",
+            )
+        if entry.unwanted:
+            return self._end(entry, Status(state=SegmentState.CANCELLED))
+        what = f"the kernel {entry.kernel} is not on Kaggle any more, and its output with it"
+        return self._end(entry, failed(FailureKind.INFRASTRUCTURE, what, RESUME))
+
+    def _in_trouble(self, entry: Entry, error: EliasError) -> Status:
+        """Kaggle, or the way there: asked again, for a bounded time. A mistake of ours is said at once, unless the
+        segment is there already: it will be brought home when that is mended."""
+        now, is_there = self._clock.now(), entry.pushed_at is not None or entry.push_sent_at is not None
+        since = when(entry.trouble_since) or now
+        in_vain = now - since > self.settings.patience or not (error.is_worth_retry or is_there)
+        if in_vain or isinstance(error, VerificationError):
+            return self._end(entry, failed_by(error))
+        self._ledger.change(entry.key, trouble_since=rfc3339(since))
+        log.warning("kaggle.trouble segment=%s what=%s", entry.key, error.what)
+        return Status(
+            state=SegmentState.RUNNING if entry.pushed_at else SegmentState.PENDING,
+            started_at=when(entry.pushed_at),
+            note=f"{error.what}; asked again since {rfc3339(since)} (fix: {error.fix})",
+        )
 
     # Coming home
 
     def _collect(self, entry: Entry, session: Session) -> Status:
         folder = self._ledger.folder(entry.key)
+        shutil.rmtree(folder / "outbox", ignore_errors=True)
         self._client.output(entry.kernel, folder / "outbox")
-        self._drop_key(entry)
-        if self._found_another_version(folder / "outbox" / f"{entry.kernel}.log"):
-            return self._try_again(entry)
+        entry = self._drop_key(entry)
+        lines = log_lines(folder / "outbox" / f"{entry.kernel}.log")
+        for note in notes_in(lines):
+            if note.get("kind") == "accelerator":
+                entry = self._write_accelerator(entry, note)
+        if why := mounted_another(lines):
+            return self._push_again(entry, why)
+        problem = None
         try:
             open_outbox(folder / "outbox", folder / "out", self._context.node_key)
         except DigestMismatch as broken:
-            return self._end(entry, _failed(FailureKind.VERIFICATION, broken.what, broken.fix))
-        return self._end(entry, self._how_it_ended(entry, session, read_result(folder / "out")))
+            entry = self._ledger.change(entry.key, fetch_tries=entry.fetch_tries + 1)
+            if entry.fetch_tries < self.settings.http_tries:
+                again = f"{broken.what}; fetched again"
+                return Status(state=SegmentState.RUNNING, started_at=when(entry.pushed_at), note=again)
+            problem = broken.what
+        if (found := folder / "outbox" / f"{entry.kernel}.log").exists():
+            found.replace(folder / "log.json")
+        (folder / "out").mkdir(exist_ok=True)
+        ended = Ended(entry=entry, session=session, out=folder / "out", lines=lines, problem=problem)
+        return self._end(entry, status_of(ended))
 
-    def _how_it_ended(self, entry: Entry, session: Session, result: Result | None) -> Status:
-        if entry.unwanted and (result is None or result.outcome is not Outcome.DONE):
-            return Status(state=SegmentState.CANCELLED, ended_at=self._clock.now())
-        if result is None:
-            kind = FailureKind.PREEMPTED if session.status == "CANCEL_ACKNOWLEDGED" else FailureKind.INFRASTRUCTURE
-            kept = checkpoints(self._ledger.folder(entry.key) / "out")
-            message = f"the session ended {session.status} ({session.failure or 'no reason given'})"
-            return _failed(
-                kind, f"{message}; {f'{kept[0].name} came home' if kept else 'no checkpoint came home'}", FIX
-            )
-        if result.failure is not None:
-            return _failed(result.failure.kind, result.failure.message, result.failure.fix)
-        state = SegmentState.DONE if result.outcome is Outcome.DONE else SegmentState.PAUSED
-        return Status(state=state, accelerator=result.accelerator, ended_at=self._clock.now())
-
-    def _found_another_version(self, log: Path) -> bool:
-        """Whether the job refused to train because another dataset version was mounted than the one it was made for."""
-        return any(note.get("kind") == "stale" for note in _notes(_log_text(log)))
-
-    def _try_again(self, entry: Entry) -> Status:
-        if entry.stale_tries + 1 >= self.settings.stale_tries:
-            message = f"Kaggle mounted another dataset version {self.settings.stale_tries} times"
-            return self._end(entry, _failed(FailureKind.INFRASTRUCTURE, message, FIX))
-        self._ledger.change(entry.key, has_run=False, stale_tries=entry.stale_tries + 1)
-        return Status(state=SegmentState.PENDING, note="Kaggle mounted an older dataset version; it is sent again")
-
-    def _after_a_missing_kernel(self, entry: Entry) -> Status:
-        self._drop_key(entry)
+    def _push_again(self, entry: Entry, why: str) -> Status:
+        old = entry.kernel
         if entry.unwanted:
             return self._end(entry, Status(state=SegmentState.CANCELLED))
-        message = f"the kernel {entry.kernel} is not on Kaggle any more"
-        return self._end(entry, _failed(FailureKind.INFRASTRUCTURE, message, FIX))
+        if entry.stale_tries + 1 >= self.settings.stale_tries:
+            what = f"the job refused what was mounted, {self.settings.stale_tries} times: {why}"
+            return self._end(entry, failed(FailureKind.INFRASTRUCTURE, what, RESUME))
+        self._sender.again(entry)
+        self._client.delete_kernel(old)
+        return Status(state=SegmentState.PENDING, note=f"{why}; it is pushed again")
 
-    def _live_events(self, entry: Entry) -> list[Mapping[str, Any]]:
-        """From the log stream, which begins anew each time it is opened; not more often than is set."""
-        now = self._clock.now().timestamp()
-        if now - self._looked.get(entry.key, 0.0) < self.settings.events_every.total_seconds():
-            return []
-        self._looked[entry.key] = now
-        lines = list(self._client.log_lines(entry.kernel, QUIET_S))
-        if any(note.get("kind") == "opened" for note in _notes(lines)):
-            self._drop_key(entry)
-        return [json.loads(line.removeprefix(EVENT_PREFIX)) for line in lines if line.startswith(EVENT_PREFIX)]
-
-    def _drop_key(self, entry: Entry) -> None:
+    def _drop_key(self, entry: Entry) -> Entry:
         """The key's dataset lives until the job has read it, and no longer."""
-        key_dataset = self._sender.key_dataset(entry)
-        if key_dataset and not entry.key_read:
-            self._client.delete_dataset(key_dataset)
-            self._ledger.change(entry.key, key_read=True)
+        if entry.key_dataset is None:
+            return entry
+        self._client.delete_dataset(entry.key_dataset)
+        return self._ledger.change(entry.key, key_dataset=None)
 
     def _end(self, entry: Entry, status: Status) -> Status:
-        ended = asdict(status) | {
-            "cost": 0,
-            "started_at": None,
-            "ended_at": rfc3339(status.ended_at or self._clock.now()),
-        }
-        self._ledger.change(entry.key, ended=ended)
-        return _status(ended)
+        """Write down the end; from now on it stays. What was only needed on the way goes."""
+        status = replace(status, started_at=when(entry.pushed_at))
+        entry = self._ledger.change(entry.key, ended=to_record(status, self._clock.now()))
+        folder = self._ledger.folder(entry.key)
+        for name in ("parcel", "luggage", "key", "kernel", "outbox"):
+            shutil.rmtree(folder / name, ignore_errors=True)
+        (folder / "segment.key").unlink(missing_ok=True)
+        if reader := self._logs.pop(entry.kernel, None):
+            reader.stop()
+        self._clean_up()
+        return from_record(entry.ended or {})
 
+    def _clean_up(self) -> None:
+        """What is left on Kaggle of segments that have ended: keys at once, the rest when it is no longer needed."""
+        entries = list(self._ledger.entries())
+        for entry in entries:
+            if entry.ended is None or entry.forgotten or not (entry.key_dataset or entry.unneeded):
+                continue
+            try:
+                self._drop_key(entry)
+                if entry.unneeded:
+                    self._remove(entry, entries)
+            except EliasError as error:  # nothing depends on it: the next segment's start tries again
+                log.warning("kaggle.left_behind segment=%s what=%s", entry.key, error.what)
 
-def _status(ended: Mapping[str, Any]) -> Status:
-    failure = ended["failure"]
-    return Status(
-        state=SegmentState(ended["state"]),
-        accelerator=ended["accelerator"],
-        ended_at=instant(ended["ended_at"]),
-        failure=SegmentFailure(**{**failure, "kind": FailureKind(failure["kind"])}) if failure else None,
-        note=ended["note"],
-    )
-
-
-def _failed(kind: FailureKind, message: str, fix: str) -> Status:
-    return Status(state=SegmentState.FAILED, failure=SegmentFailure(kind=kind, message=message, fix=fix))
-
-
-def _note(entry: Entry, session: Session) -> str:
-    if entry.unwanted:
-        return f"cancelled: Kaggle cannot stop a session and keep its output; it ends {entry.seconds} s after its start"
-    return f"Kaggle says {session.status}"
-
-
-def _log_text(log: Path) -> list[str]:
-    if not log.exists():
-        return []
-    entries = json.loads(log.read_text(encoding="utf-8"))
-    return "".join(str(entry.get("data", "")) for entry in entries).splitlines()
-
-
-def _notes(lines: Sequence[str]) -> Iterator[Mapping[str, Any]]:
-    for line in lines:
-        if line.startswith(NOTE_PREFIX):
-            yield json.loads(line.removeprefix(NOTE_PREFIX))
+    def _remove(self, entry: Entry, entries: Sequence[Entry]) -> None:
+        self._client.delete_kernel(entry.kernel)
+        if all(other.unneeded or other.forgotten for other in entries if other.dataset == entry.dataset):
+            self._client.delete_dataset(entry.dataset)
+        self._ledger.change(entry.key, forgotten=True)

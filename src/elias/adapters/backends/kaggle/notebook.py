@@ -1,4 +1,4 @@
-"""The kernel that is pushed: the template notebook with this segment's names and numbers filled in."""
+"""The kernel that is pushed: the template, a notebook or a script, with this segment's names and numbers filled in."""
 
 from __future__ import annotations
 
@@ -24,6 +24,8 @@ class Filling:
     parcel: Digest
     key_dataset: str
     """Empty where the key is a Secret, or nothing is sealed."""
+    base_dataset: str
+    """Empty where the base comes from elsewhere."""
     seconds: int
     gpus: int
 
@@ -35,12 +37,13 @@ def template_text() -> str:
 
 def write_kernel(folder: Path, slug: str, filling: Filling, metadata: dict[str, object], own: str | None) -> None:
     """The notebook and `kernel-metadata.json` in `folder`. Raises ConfigError when the user's template lost a mark."""
-    text = Path(own).read_text(encoding="utf-8") if own else template_text()
+    text = _read(own) if own else template_text()
     marks = {
         "{{SEGMENT}}": filling.segment,
         "{{DATASET}}": filling.dataset,
         "{{PARCEL}}": str(filling.parcel),
         "{{KEY_DATASET}}": filling.key_dataset,
+        "{{BASE_DATASET}}": filling.base_dataset,
         "{{SECONDS}}": str(filling.seconds),
         "{{GPUS}}": str(filling.gpus),
     }
@@ -53,13 +56,34 @@ def write_kernel(folder: Path, slug: str, filling: Filling, metadata: dict[str, 
     if len(text.encode()) > LARGEST_BYTES:
         raise ConfigError(f"the notebook template {own} is over {LARGEST_BYTES} bytes", fix="remove its outputs")
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "notebook.ipynb").write_text(text, encoding="utf-8")
+    is_notebook = own is None or own.endswith(".ipynb")
+    code = "notebook.ipynb" if is_notebook else "script.py"
+    (folder / code).write_text(text, encoding="utf-8")
     known: dict[str, object] = {
         "title": slug.split("/")[1],
         "id": slug,
-        "code_file": "notebook.ipynb",
+        "code_file": code,
         "language": "python",
-        "kernel_type": "notebook",
+        "kernel_type": "notebook" if is_notebook else "script",
         "is_private": True,
     }
     (folder / "kernel-metadata.json").write_text(json.dumps(known | metadata), encoding="utf-8")
+
+
+def as_script(notebook: str) -> str:
+    """A template's code cells, one after another: a kernel of type script, which starts faster and shows no cells."""
+    cells = json.loads(notebook)["cells"]
+    return "\n\n\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code") + "\n"
+
+
+def _read(own: str) -> str:
+    path = Path(own).expanduser()
+    try:
+        text = path.read_text(encoding="utf-8")
+        if own.endswith(".ipynb"):
+            json.loads(text)
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"the notebook template {path} cannot be read: {error}", fix="elias kaggle template --out FILE"
+        ) from error
+    return text

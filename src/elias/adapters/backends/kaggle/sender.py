@@ -2,27 +2,34 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
 from datetime import timedelta
 from hashlib import sha256
 from pathlib import Path
 
-from elias.adapters.backends.kaggle.client import KaggleClient
-from elias.adapters.backends.kaggle.ledger import Entry, Ledger
+from elias.adapters.backends.kaggle.client import KaggleClient, UnknownSources
+from elias.adapters.backends.kaggle.ledger import Entry, Ledger, when
 from elias.adapters.backends.kaggle.notebook import Filling, write_kernel
+from elias.adapters.backends.kaggle.outcome import failed, failed_by
 from elias.adapters.backends.kaggle.settings import KaggleSettings
 from elias.adapters.backends.parcels import Destination, make_parcel
 from elias.domain.footprint import KNOWN_SHAPES, footprint
 from elias.domain.label import Label
 from elias.domain.run import SegmentState
-from elias.errors import BackendError, NotFound, QuotaExhausted
+from elias.errors import NotFound, QuotaExhausted, Refused
 from elias.ports.backend import BackendContext, Bundle, Quota, Status
-from elias.units import instant, rfc3339
-from elias_trainer.contract import Digest, Precision
+from elias.units import rfc3339
+from elias_trainer.contract import Digest, FailureKind, Precision
+from elias_trainer.parcel import PARCEL_FILE, Parcel
 
 T4_BYTES = 15 * 10**9
 """Usable on one of the two cards."""
 CARDS = 2
+MOST_UPLOADS = 3
+SHORTEST = timedelta(minutes=10)
+"""Less of the quota than this, where more was planned, is not worth a session: loading a large base takes minutes."""
 
 
 class Sender:
@@ -35,140 +42,176 @@ class Sender:
 
     def quota(self) -> Quota:
         live = self._client.quota()
-        allowed = min(live["allowed"], self.settings.weekly_cap)
         return Quota(
             used=live["used"],
             reserved=live["reserved"],
-            allowed=allowed,
+            allowed=min(live["allowed"], self.settings.weekly_cap),
             refreshes_at=live["refreshes_at"],
-            running=len(self._running()),
+            running=self._sessions(),
             concurrency=self.settings.sessions_at_once,
         )
 
-    def prepare(self, key: str, bundle: Bundle) -> None:
+    def prepare(self, key: str, bundle: Bundle) -> Entry:
+        """Pack it, and write it down. Asks nothing of Kaggle. Raises MissingPackage, StoreError."""
         folder = self._ledger.folder(key)
+        sealed = bundle.label is Label.PRIVATE
         destination = Destination(
             accelerator="T4" if self.settings.accelerator == "NvidiaTeslaT4" else None,
             accelerator_count=CARDS,
-            wheels=sorted(Path(self.settings.wheels).glob("*.whl")) if self.settings.wheels else (),
+            wheels=sorted(Path(self.settings.wheels).expanduser().glob("*.whl")) if self.settings.wheels else (),
             node_key=self._context.node_key,
             secret_recipient=self.settings.secret_recipient if self.settings.key_by == "secret" else None,
         )
         parcel = make_parcel(bundle, folder / "parcel", destination)
-        longest = self.settings.session_limit - self.settings.margin
-        seconds = min(bundle.job.limits.seconds or longest.total_seconds(), longest.total_seconds())
-        run = key.rsplit("-", 1)[0]
-        self._ledger.put(
+        longest = (self.settings.session_limit - self.settings.margin).total_seconds()
+        return self._ledger.put(
             Entry(
                 key=key,
-                dataset=_slug(self._context.node, run),
-                kernel=_slug(self._context.node, key),
-                seconds=max(1, round(seconds)),
+                dataset=self._slug(key.rsplit("-", 1)[0]),
+                kernel=self._slug(key),
+                seconds=max(1, round(min(bundle.job.limits.seconds or longest, longest))),
                 gpus=self._processes(bundle),
                 parcel=parcel.digest,
-                sealed=bundle.label is Label.PRIVATE,
+                sealed=sealed,
+                key_dataset=self._slug(f"key {key}") if sealed and self.settings.key_by == "dataset" else None,
             )
         )
 
-    def _processes(self, bundle: Bundle) -> int:
-        """Two where the model fits in one card and a step has a micro-batch for each; else one, that may use both."""
-        shape, recipe = KNOWN_SHAPES.get(bundle.job.base.reference), bundle.job.recipe
-        if not self.settings.accelerator or shape is None or recipe.accumulation < 2:
-            return 1
-        return 2 if footprint(shape, recipe, Precision.FP16).total <= T4_BYTES else 1
+    def again(self, entry: Entry) -> Entry:
+        """Made ready for another push, under new names."""
+        tries = entry.stale_tries + 1
+        by_dataset = entry.sealed and self.settings.key_by == "dataset"
+        return self._ledger.change(
+            entry.key,
+            kernel=self._slug(f"{entry.key} try {tries}"),
+            key_dataset=self._slug(f"key {entry.key} try {tries}") if by_dataset else None,
+            push_sent_at=None,
+            pushed_at=None,
+            stale_tries=tries,
+            not_before=rfc3339(self._clock.now() + self.settings.stale_wait),
+        )
 
-    def push_if_free(self, key: str) -> Status:
-        """Push once everything is there; else pending, with what it waits for."""
-        entry = self._ledger.change(key)
-        if entry.has_run or entry.ended is not None:
-            return Status(state=SegmentState.PENDING, note="sent")
-        waiting = self._upload(entry) or self._waits_for_quota(entry)
+    def push_if_free(self, entry: Entry) -> Status:
+        """Push once everything is there; else pending with what it waits for, or failed when that is in vain."""
+        now = self._clock.now()
+        if (not_before := when(entry.not_before)) and now < not_before:
+            return _pending(f"Kaggle mounted an older dataset version; pushed again at {entry.not_before}")
+        entry, waiting = self._upload(entry)
         if waiting:
-            return Status(state=SegmentState.PENDING, note=waiting)
-        if entry.stale_tries == 0 and self._is_there(entry.kernel):
-            self._ledger.change(key, has_run=True)  # pushed before a crash, its answer lost
-            return Status(state=SegmentState.PENDING, note="found again on Kaggle")
+            return waiting
+        if self._is_there(entry.kernel):  # pushed before a crash, or its answer was lost
+            self._ledger.change(entry.key, pushed_at=entry.push_sent_at or rfc3339(now))
+            return _pending("found again on Kaggle")
+        if (sent := when(entry.push_sent_at)) and now < sent + self.settings.settle:
+            return _pending("the answer to the push was lost; looking whether it arrived")
+        seconds, why = self._room(entry)
+        return _pending(why) if why else self._push(entry, seconds)
+
+    def _push(self, entry: Entry, seconds: int) -> Status:
+        folder = self._write_kernel(entry, seconds)
+        self._ledger.change(entry.key, push_sent_at=rfc3339(self._clock.now()))
         try:
-            self._client.push(self._write_kernel(entry), self._session_seconds(entry))
+            self._client.push(folder, self._session_seconds(seconds))
         except QuotaExhausted as refused:
-            return Status(state=SegmentState.PENDING, note=refused.what)
-        self._ledger.change(key, has_run=True)
-        return Status(state=SegmentState.PENDING, note="pushed")
+            self._ledger.change(entry.key, push_sent_at=None)
+            return _pending(refused.what)
+        except UnknownSources as refused:
+            self._ledger.change(entry.key, push_sent_at=None, refusals=entry.refusals + 1)
+            return failed_by(refused) if entry.refusals + 1 >= self.settings.http_tries else _pending(refused.what)
+        except Refused as refused:
+            self._ledger.change(entry.key, push_sent_at=None)
+            return failed(FailureKind.USER, refused.what, refused.fix)
+        self._ledger.change(entry.key, pushed_at=rfc3339(self._clock.now()), seconds=seconds)
+        return _pending("pushed")
 
-    def _upload(self, entry: Entry) -> str | None:
-        """The parcel as the dataset's newest version, and the key's dataset; what is waited for, None when ready.
-
-        Raises BackendError when Kaggle does not get a version ready in time.
-        """
-        folder = self._ledger.folder(entry.key)
+    def _upload(self, entry: Entry) -> tuple[Entry, Status | None]:
+        """The parcel as the dataset's newest version, and the key's dataset; what is waited for, None when ready."""
         if entry.uploaded_at is None:
-            if self._client.dataset_description(entry.dataset) != entry.parcel:  # else sent before a crash
-                self._client.put_dataset(
-                    entry.dataset, folder / "parcel", entry.parcel, self.settings.keep_versions == 1
-                )
-            entry = self._ledger.change(entry.key, uploaded_at=rfc3339(self._clock.now()))
-        key_dataset = self.key_dataset(entry)
-        if key_dataset and self._client.dataset_state(key_dataset) is None:
-            (folder / "key").mkdir(mode=0o700, exist_ok=True)
-            (folder / "key" / "segment.key").write_bytes((folder / "segment.key").read_bytes())
-            self._client.put_dataset(key_dataset, folder / "key", "key", replace=True)
-        waiting = [
-            name for name in (entry.dataset, key_dataset) if name and self._client.dataset_state(name) != "ready"
-        ]
-        if not waiting:
-            return None
-        if self._clock.now() - instant(str(entry.uploaded_at)) > self.settings.processing_limit:
-            self._ledger.change(entry.key, uploaded_at=None)
-            raise BackendError(
-                f"Kaggle did not get the dataset {waiting[0]} ready in {self.settings.processing_limit}",
-                fix=f"look at kaggle.com/datasets/{self._client.owner}/{waiting[0]}; the run sends it again by itself",
-                kept="every checkpoint that came home",
-            )
-        return f"Kaggle is processing the uploaded files of {waiting[0]}"
+            if entry.uploads or not self._client.dataset_holds(entry.dataset, entry.parcel):  # else sent before a crash
+                replace = self.settings.keep_versions == 1
+                self._client.put_dataset(entry.dataset, self._luggage(entry.key), entry.parcel, replace=replace)
+            entry = self._ledger.change(entry.key, uploaded_at=rfc3339(self._clock.now()), uploads=entry.uploads + 1)
+        slugs = [entry.dataset, *([entry.key_dataset] if entry.key_dataset else [])]
+        if entry.key_dataset and self._client.dataset_state(entry.key_dataset) is None:
+            self._send_key(entry.key, entry.key_dataset)
+        states = {slug: self._client.dataset_state(slug) for slug in slugs}
+        late = [slug for slug, state in states.items() if state != "ready"]
+        if not late:
+            return entry, None
+        uploaded = when(entry.uploaded_at)
+        is_over = uploaded is not None and self._clock.now() - uploaded > self.settings.processing_limit
+        if not is_over and "failed" not in states.values():
+            return entry, _pending(f"Kaggle is processing the uploaded files of {late[0]}")
+        where = f"kaggle.com/datasets/{self._client.owner}/{late[0]}"
+        message = f"Kaggle did not get the dataset {late[0]} ready in {self.settings.processing_limit}"
+        if entry.uploads >= MOST_UPLOADS:
+            fix = f"look at {where}; then: elias run resume"
+            return entry, failed(FailureKind.INFRASTRUCTURE, f"{message}, {entry.uploads} times", fix)
+        return self._ledger.change(entry.key, uploaded_at=None), _pending(f"{message}; it is sent again")
 
-    def _waits_for_quota(self, entry: Entry) -> str | None:
-        if len(self._running()) >= self.settings.sessions_at_once:
-            return f"{self.settings.sessions_at_once} sessions of this node run on Kaggle; it starts when one ends"
+    def _luggage(self, key: str) -> Path:
+        """A folder with what the parcel names and nothing else: whatever is in it goes to Kaggle."""
+        parcel_folder, luggage = self._ledger.folder(key) / "parcel", self._ledger.folder(key) / "luggage"
+        shutil.rmtree(luggage, ignore_errors=True)
+        luggage.mkdir(parents=True)
+        for name in (PARCEL_FILE, *Parcel.read(parcel_folder).files):
+            os.link(parcel_folder / name, luggage / name)
+        return luggage
+
+    def _send_key(self, key: str, dataset: str) -> None:
+        folder = self._ledger.folder(key) / "key"
+        folder.mkdir(mode=0o700, exist_ok=True)
+        target = folder / "segment.key"
+        target.touch(mode=0o600)
+        target.write_bytes((self._ledger.folder(key) / "segment.key").read_bytes())
+        self._client.put_dataset(dataset, folder, "key", replace=True)
+
+    def _room(self, entry: Entry) -> tuple[int, str | None]:
+        """The seconds that the session may take by the account's quota of this moment, or why it has to wait."""
+        if self._sessions(beside=entry.key) >= self.settings.sessions_at_once:
+            at_once = self.settings.sessions_at_once
+            return 0, f"{at_once} sessions of this node run on Kaggle; it starts when one ends"
         if not self.settings.accelerator:
-            return None
-        quota = self.quota()
-        left = quota.allowed - quota.used - quota.reserved
-        if left >= timedelta(seconds=entry.seconds):
-            return None
-        wants = timedelta(seconds=entry.seconds)
-        return f"{left} of GPU time is left and this segment wants {wants}; waits until {rfc3339(quota.refreshes_at)}"
+            return entry.seconds, None
+        quota, wants = self.quota(), timedelta(seconds=entry.seconds)
+        left = quota.allowed - quota.used - quota.reserved - self.settings.margin
+        if left >= min(wants, SHORTEST):  # another use of the account may have left less than was planned with
+            return int(min(wants, left).total_seconds()), None
+        until = rfc3339(quota.refreshes_at)
+        return 0, f"{max(left, timedelta(0))} of GPU time is left and this segment wants {wants}; waits until {until}"
 
-    def _write_kernel(self, entry: Entry) -> Path:
+    def _write_kernel(self, entry: Entry, seconds: int) -> Path:
         folder = self._ledger.folder(entry.key) / "kernel"
-        key_dataset = self.key_dataset(entry)
-        sources = [entry.dataset, *([key_dataset] if key_dataset else [])]
+        sources = [f"{self._client.owner}/{slug}" for slug in (entry.dataset, entry.key_dataset) if slug]
+        if self.settings.base_source:
+            sources.append(self.settings.base_source)
         metadata: dict[str, object] = {
             "enable_gpu": bool(self.settings.accelerator),
             "enable_internet": self.settings.internet,
-            "dataset_sources": [f"{self._client.owner}/{slug}" for slug in sources],
+            "dataset_sources": sources,
         }
         filling = Filling(
             segment=entry.key,
             dataset=entry.dataset,
             parcel=Digest(entry.parcel),
-            key_dataset=key_dataset or "",
-            seconds=entry.seconds + round(self.settings.margin.total_seconds() / 2),
+            key_dataset=entry.key_dataset or "",
+            base_dataset=(self.settings.base_source or "").rpartition("/")[2],
+            seconds=seconds + round(self.settings.margin.total_seconds() / 2),
             gpus=entry.gpus,
         )
         write_kernel(folder, f"{self._client.owner}/{entry.kernel}", filling, metadata, self.settings.template)
         return folder
 
-    def _session_seconds(self, entry: Entry) -> int:
+    def _session_seconds(self, seconds: int) -> int:
         """Kaggle's own limit, so that a trainer that does not stop is stopped."""
-        longest = self.settings.session_limit.total_seconds()
-        return int(min(longest, entry.seconds + self.settings.margin.total_seconds()))
+        return int(min(self.settings.session_limit.total_seconds(), seconds + self.settings.margin.total_seconds()))
 
-    def key_dataset(self, entry: Entry) -> str | None:
-        return (
-            _slug(self._context.node, f"key {entry.key}")
-            if entry.sealed and self.settings.key_by == "dataset"
-            else None
-        )
+    def _processes(self, bundle: Bundle) -> int:
+        """Two where the model fits in one card and a step has a micro-batch for each; else one, that may use both."""
+        shape, recipe = KNOWN_SHAPES.get(bundle.job.base.reference), bundle.job.recipe
+        if not self.settings.accelerator or shape is None or recipe.accumulation < CARDS:
+            return 1
+        return CARDS if footprint(shape, recipe, Precision.FP16).total <= T4_BYTES else 1
 
     def _is_there(self, kernel: str) -> bool:
         try:
@@ -177,11 +220,15 @@ class Sender:
             return False
         return True
 
-    def _running(self) -> list[Entry]:
-        return [entry for entry in self._ledger.entries() if entry.has_run and entry.ended is None]
+    def _sessions(self, *, beside: str | None = None) -> int:
+        return sum(1 for entry in self._ledger.entries() if entry.runs and entry.key != beside)
+
+    def _slug(self, name: str) -> str:
+        """6 to 50 characters of a-z, 0-9 and -, the same for the same names, another for others."""
+        node = self._context.node
+        plain = re.sub(r"[^a-z0-9]+", "-", f"elias {node} {name}".lower()).strip("-")
+        return f"{plain[:37].rstrip('-')}-{sha256(f'{node}/{name}'.encode()).hexdigest()[:12]}"
 
 
-def _slug(node: str, name: str) -> str:
-    """6 to 50 characters of a-z, 0-9 and -, the same for the same names, another for others."""
-    plain = re.sub(r"[^a-z0-9]+", "-", f"elias {node} {name}".lower()).strip("-")
-    return f"{plain[:37].rstrip('-')}-{sha256(f'{node}/{name}'.encode()).hexdigest()[:12]}"
+def _pending(note: str) -> Status:
+    return Status(state=SegmentState.PENDING, note=note)

@@ -11,8 +11,21 @@ from typing import Any
 from elias.errors import ConfigError, InputError
 from elias.units import parse_span
 
-SPANS = ("weekly_cap", "session_limit", "margin", "processing_limit", "http_read", "events_every", "retry_wait")
+SPANS = (
+    "weekly_cap",
+    "session_limit",
+    "margin",
+    "processing_limit",
+    "stale_wait",
+    "settle",
+    "missing_limit",
+    "patience",
+    "http_read",
+    "poll_every",
+    "retry_wait",
+)
 KEY_WAYS = ("dataset", "secret")
+CANCEL_WAYS = ("deadline", "delete")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -31,6 +44,8 @@ class KaggleSettings:
     """A notebook of your own, made from `elias kaggle template`."""
     wheels: str | None = None
     """A folder of wheels that the notebook installs offline before it trains."""
+    base_source: str | None = None
+    """A Kaggle dataset `owner/slug` that holds the base's files, mounted beside the corpus."""
     key_by: str = "dataset"
     """How the key of private data reaches the kernel: a second private `dataset`, deleted once read, or a `secret`."""
     secret_recipient: str | None = None
@@ -39,16 +54,27 @@ class KaggleSettings:
     """Dataset versions kept; Kaggle drops all or none of the older ones, so anything above 1 keeps all."""
     stale_tries: int = 5
     """How often a segment that found the wrong dataset version is pushed again."""
+    stale_wait: timedelta = timedelta(minutes=2)
+    """Before it is."""
     processing_limit: timedelta = timedelta(minutes=30)
-    """How long a new dataset version may take to become ready."""
+    """How long a new dataset version may take to become ready; then it is sent again, three times in all."""
+    settle: timedelta = timedelta(minutes=1)
+    """How long a push whose answer was lost may take to show; only then is it sent again."""
+    missing_limit: timedelta = timedelta(minutes=10)
+    """A kernel that Kaggle does not show for so long is gone."""
+    patience: timedelta = timedelta(days=1)
+    """How long Kaggle may be out of reach before a segment is given up."""
+    cancel_by: str = "deadline"
+    """A cancelled session runs to its `deadline`, keeping its output; `delete` ends it at once and loses it."""
     base_url: str | None = None
     """Another endpoint, such as the emulator's."""
     http_tries: int = 5
     http_read: timedelta = timedelta(seconds=60)
+    """How long Kaggle may be silent in a call."""
     retry_wait: timedelta = timedelta(seconds=1)
     """Before the second try; twice as long before each further one."""
-    events_every: timedelta = timedelta(seconds=15)
-    """The log of a running session is read no more often than this."""
+    poll_every: timedelta = timedelta(seconds=20)
+    """A segment's state is asked for no more often than this."""
 
     @classmethod
     def read(cls, raw: Mapping[str, Any]) -> KaggleSettings:
@@ -62,6 +88,15 @@ class KaggleSettings:
         made = cls(**values)
         if made.key_by not in KEY_WAYS:
             raise ConfigError(f"[backends.kaggle] key_by is {made.key_by!r}", fix='set key_by = "dataset" or "secret"')
+        if made.cancel_by not in CANCEL_WAYS:
+            raise ConfigError(
+                f"[backends.kaggle] cancel_by is {made.cancel_by!r}", fix='set cancel_by = "deadline" or "delete"'
+            )
+        if made.session_limit <= made.margin:
+            raise ConfigError(
+                f"[backends.kaggle] session_limit {made.session_limit} leaves nothing beside margin {made.margin}",
+                fix='write it like: session_limit = "9h"',
+            )
         if made.key_by == "secret" and made.secret_recipient is None:
             raise ConfigError(
                 '[backends.kaggle] key_by = "secret" needs secret_recipient',
