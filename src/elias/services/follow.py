@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from elias.domain.run import Segment, SegmentFailure, SegmentState, Wish
+from elias.domain.run import RunState, Segment, SegmentFailure, SegmentState, Wish
 from elias.errors import (
     BackendError,
     BudgetExhausted,
@@ -39,7 +39,7 @@ class Follower:
 
     def follow(self, backend: Backend, segment: Segment) -> Status:
         """The final status. Raises Stopping."""
-        asked, failures = Wish.GO, 0
+        asked, failures, said = Wish.GO, 0, None
         after = max((int(event["seq"]) for event in self.runs.events(segment.key)), default=-1)
         while True:
             try:
@@ -54,6 +54,8 @@ class Follower:
                 continue
             if status.state.is_final:
                 return status
+            if status.note != said:
+                said = self._say(segment, status)
             asked = self._pass_on(self.runs.get(segment.run).wish, asked, backend, segment)
             if self._is_overdue(segment, status):
                 backend.cancel(_handle(segment))
@@ -63,6 +65,13 @@ class Follower:
         """Return at `until`, or as soon as the run is to be paused or cancelled. Raises Stopping."""
         while self.clock.now() < until and self.runs.get(run_id).wish is Wish.GO:
             self._pause(min(self.poll_every, until - self.clock.now()))
+
+    def _say(self, segment: Segment, status: Status) -> str | None:
+        """What the place does or waits for, as the run's reason; one that it does not train yet for is a wait."""
+        waits = status.state is SegmentState.PENDING and status.note is not None
+        state = RunState.WAITING if waits else RunState.RUNNING
+        self.runs.update(segment.run, state=state, reason=status.note)
+        return status.note
 
     def _look(self, backend: Backend, segment: Segment) -> Status:
         handle = _handle(segment)

@@ -49,7 +49,7 @@ def _why_not(ask: Ask, offer: Offer) -> str | None:
         return offer.refused
     if offer.needs_encryption and ask.label is Label.SECRET:
         return "the data is secret and never leaves this machine"
-    if offer.needs_encryption and ask.label is Label.PRIVATE:
+    if offer.needs_encryption and ask.label is Label.PRIVATE and not offer.seals_private:
         return "the data is private and would have to be encrypted to go there"
     if _is_used_up(offer):
         return "its quota is used up"

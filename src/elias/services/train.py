@@ -244,6 +244,7 @@ class Coordinator:
             checkpoint=checkpoint,
             trainer=file_input(TRAINER, trainer).digest,
             lease=Lease(path=LEASE_FILE, seconds=self.pace.lease.total_seconds()) if leased else None,
+            expected_accelerator=planned.offer.accelerator,
         )
         earlier = [result for s in segments if (result := folder.result(s.number))]
         job = with_base_digest(job, earlier[-1].base_digest if earlier else None)

@@ -21,8 +21,9 @@ from elias.ports.durable import DurableEngine
 from elias.ports.stores import BlobStore
 from elias.services.runs import Runs, Wanted, new_run
 from elias.services.train import WORKFLOW, Coordinator, Means, Pace
+from elias.units import Clock
 from elias.wiring.plugins import load_plugin
-from elias.wiring.stores import Stores, open_engine, open_stores
+from elias.wiring.stores import Stores, missing_node_package, open_engine, open_stores
 from elias_trainer.contract import STARTER, Digest
 
 RUNS_FOLDER = "runs"
@@ -33,11 +34,13 @@ REAL_BASE = "deepseek-ai/deepseek-coder-6.7b-instruct"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Parts:
-    """What may be swapped: the trainer's archive, what makes an artifact, and where corpora are."""
+    """What may be swapped: the trainer's archive, what makes an artifact, where corpora are, and the time."""
 
     archive: Callable[[Path], object]
     finish: Callable[[Run, Sequence[Segment], Path], Digest]
     blobs: BlobStore
+    clock: Clock | None = None
+    """None is the machine's."""
 
 
 @dataclass(kw_only=True)
@@ -86,8 +89,9 @@ def open_training(config: Config, parts: Parts | None = None, *, workers: int = 
 def make_training(config: Config, stores: Stores, engine: DurableEngine, parts: Parts | None = None) -> Training:
     from elias.adapters.clock import SystemClock
 
-    backends = Backends(config)
     parts = parts or _real_parts(config, stores)
+    clock = parts.clock or SystemClock()
+    backends = Backends(config, clock)
     means = Means(
         runs=stores.runs,
         corpora=stores.corpora,
@@ -96,7 +100,7 @@ def make_training(config: Config, stores: Stores, engine: DurableEngine, parts: 
         archive=parts.archive,
         finish=parts.finish,
         folders=config.home / RUNS_FOLDER,
-        clock=SystemClock(),
+        clock=clock,
         node=config.node.name,
     )
     pace = Pace(lease=config.training.lease, checkpoint_every=config.training.checkpoint_every)
@@ -107,8 +111,9 @@ def make_training(config: Config, stores: Stores, engine: DurableEngine, parts: 
 class Backends:
     """Strategy -> the places it allows, each made on first use and kept."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, clock: Clock | None = None) -> None:
         self.config = config
+        self.clock = clock
         self.made: dict[str, Backend] = {}
 
     def __call__(self, strategy: str) -> Mapping[str, Backend]:
@@ -118,7 +123,7 @@ class Backends:
 
     def _backend(self, name: str) -> Backend:
         if name not in self.made:
-            self.made[name] = load_plugin("elias.backends", name)(backend_context(self.config, name))
+            self.made[name] = load_plugin("elias.backends", name)(backend_context(self.config, name, self.clock))
         return self.made[name]
 
 
@@ -133,7 +138,7 @@ def default_base(config: Config) -> tuple[str, str | None]:
     return STARTER, f"no GPU here: training `{STARTER}` (SmolLM2-135M) instead of {REAL_BASE}; --base chooses another"
 
 
-def backend_context(config: Config, name: str) -> BackendContext:
+def backend_context(config: Config, name: str, clock: Clock | None = None) -> BackendContext:
     from elias.adapters.clock import SystemClock
 
     return BackendContext(
@@ -141,9 +146,24 @@ def backend_context(config: Config, name: str) -> BackendContext:
         node=config.node.name,
         home=config.home / "backends" / name,
         settings=_settings(config, name),
-        clock=SystemClock(),
+        clock=clock or SystemClock(),
         environment=dict(os.environ),
+        node_key=_node_key(config),
     )
+
+
+def _node_key(config: Config) -> str | None:
+    """The node's age identity; None before `elias init`. Raises ConfigError, MissingPackage."""
+    from elias.wiring.attest import IDENTITY_FOLDER
+
+    folder = config.home / IDENTITY_FOLDER
+    if not (folder / "seed").exists():
+        return None
+    try:
+        from elias.adapters.signing.identity import load_identity
+    except ModuleNotFoundError as error:
+        raise missing_node_package(error) from error
+    return load_identity(folder).age_identity
 
 
 def write_trainer_archive(path: Path) -> None:
