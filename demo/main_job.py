@@ -25,7 +25,7 @@ PORT = 4151
 BIN = Path(sys.executable).parent
 LIBRARY = Path(sysconfig.get_path("stdlib"))
 SOURCES = ("statistics.py", "fractions.py", "difflib.py", "textwrap.py", "heapq.py", "bisect.py", "random.py", "json")
-QUESTION = "Write a Python function `median(values)` with a one-line docstring."
+SIGNATURE = 'def clamp(value, low, high):\n    """Return value, but no less than low and no more than high."""'
 
 phases: dict[str, float] = {}
 
@@ -70,20 +70,22 @@ def ask(title: str) -> None:
     """One question through the official `openai` client, as any program would put it."""
     from openai import OpenAI
 
+    from elias.domain.prompt import code_prompt
+
     client = OpenAI(
         base_url=f"http://127.0.0.1:{PORT}/v1", api_key=os.environ.get("ELIAS_API_KEY", "not-needed-on-loopback")
     )
     model = client.models.list().data[0].id
     reply = client.chat.completions.create(
-        model=model, messages=[{"role": "user", "content": QUESTION}], max_tokens=120, temperature=0
+        model=model, messages=[{"role": "user", "content": code_prompt(SIGNATURE)}], max_tokens=120, temperature=0
     )
-    print(f"{title}: {model} answers through the openai client:\n> {QUESTION}")
+    print(f"{title}: {model} answers through the openai client, asked to complete:\n{SIGNATURE}")
     print((reply.choices[0].message.content or "").strip(), flush=True)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=24, help="optimizer steps of four sequences")
+    parser.add_argument("--steps", type=int, default=16, help="optimizer steps of four sequences")
     steps = parser.parse_args().steps
     HOME.mkdir(parents=True, exist_ok=True)
     with phase("a node"):
@@ -92,8 +94,8 @@ def main() -> None:
     with phase("capture: this machine's Python library, and this repository's own history"):
         for source in SOURCES:
             run(f"elias capture code {LIBRARY / source} --label public --stage 2")
-        run(f"elias capture git {ROOT} --label public --stage 4")
-        run("elias corpus build")
+        run(f"elias capture git {ROOT} --label public --stage 4 --limit 40")
+        run("elias corpus build --heldout-share 0.08")
     with phase("serve: the base as it is"):
         run("elias up --detach")
     try:
@@ -110,7 +112,7 @@ def serve_and_improve(steps: int) -> None:
         ask("before")
     with phase("train"):
         run(
-            f"uff_cli train --strategy local --base starter --corpus latest --steps {steps} --sequence-length 384 --yes"
+            f"uff_cli train --strategy local --base starter --corpus latest --steps {steps} --sequence-length 320 --yes"
         )
     with phase("prove"):
         run("elias model list")

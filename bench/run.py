@@ -1,0 +1,30 @@
+"""`make bench`: every benchmark that runs on this machine, a JSON line for each comparison, both sides in one run."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).parent
+BENCHMARKS = (
+    ("cli.py",),
+    ("memory.py",),
+    ("trainer.py", "--tiny"),
+    ("trainer.py", "--starter"),
+    ("phases.py",),
+    ("cuda.py",),
+)
+
+
+def main() -> int:
+    """The first exit code that is not zero; the others run all the same."""
+    codes = [
+        subprocess.run([sys.executable, str(HERE / name), *words], check=False).returncode
+        for name, *words in BENCHMARKS
+    ]
+    return next((code for code in codes if code), 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
