@@ -19,6 +19,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "plan": ("plan", "Where a training run would go, and why not elsewhere."),
     "train": ("train", "Train a model on a corpus."),
     "run": ("run", "List, show, watch, log, pause, cancel and resume runs."),
+    "kaggle": ("kaggle", "Kaggle's free GPU hours: template, key, quota."),
     "model": ("model", "List, verify, judge, deploy and roll back models."),
     "up": ("up", "Start the node: engine, API and gateway."),
     "down": ("down", "Stop the node."),

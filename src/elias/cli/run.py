@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from elias.cli.output import Json, emit_json, emit_table, say
+from elias.cli.run_adopt import add_to as add_adopt
 
 if TYPE_CHECKING:
     from elias.wiring.train import Training
@@ -127,6 +128,9 @@ def resume(
             go_on_in_background(training, found, json=json)
         else:
             carry_and_answer(training, found, json=json)
+
+
+add_adopt(app)
 
 
 @contextmanager

@@ -146,3 +146,14 @@ class HasLog(Protocol):
     def log(self, handle: str) -> Iterator[str]:
         """The lines that the trainer printed, as far as they are at hand; without its events."""
         ...
+
+
+@runtime_checkable
+class Adopts(Protocol):
+    def adopt(self, address: str) -> str:
+        """Bring home what somebody started there by hand; the handle to `fetch` it by.
+
+        Raises InputError for what is no address of this place, NotFound, BackendError while it runs, or a
+        VerificationError. Safe to repeat.
+        """
+        ...

@@ -19,6 +19,7 @@ from elias.errors import EngineError
 from elias.ports.backend import Backend, BackendContext
 from elias.ports.durable import DurableEngine
 from elias.ports.stores import BlobStore
+from elias.services.adopt import Adoption
 from elias.services.runs import Runs, Wanted, new_run
 from elias.services.train import WORKFLOW, Coordinator, Means, Pace
 from elias.units import Clock
@@ -106,6 +107,15 @@ def make_training(config: Config, stores: Stores, engine: DurableEngine, parts: 
     pace = Pace(lease=config.training.lease, checkpoint_every=config.training.checkpoint_every)
     runs = Runs(store=stores.runs, engine=engine, backends=backends)
     return Training(stores=stores, engine=engine, coordinator=Coordinator(means, pace), runs=runs)
+
+
+def adopt_work(config: Config, address: str) -> Run:
+    """What ran at `place://…`, brought into its run. Raises what `Adoption.adopt` raises."""
+    name = address.partition("://")[0]
+    with open_training(config) as training:
+        means = training.coordinator.means
+        adoption = Adoption(means.runs, means.folders, means.clock)
+        return adoption.adopt(name, means.backends(name)[name], address)
 
 
 class Backends:

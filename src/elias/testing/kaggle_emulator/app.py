@@ -28,7 +28,7 @@ from elias.testing.kaggle_emulator.kernels import Kernels
 
 TOKEN_USER = "tester"
 """Whom an access token belongs to; with a legacy key it is the key's user."""
-BEFORE = {FaultKind.HTTP_429, FaultKind.HTTP_500, FaultKind.HTML, FaultKind.HANG}
+BEFORE = {FaultKind.HTTP_429, FaultKind.HTTP_500, FaultKind.HTML, FaultKind.HANG, FaultKind.NOT_FOUND}
 
 
 def build_app(disk: Disk, base_url: str) -> ASGIApp:
@@ -68,6 +68,8 @@ class _Face:
         user = _user(request)
         if user is None:
             return _error(401, "Unauthenticated")
+        if not self._disk.settings.accepts_keys:
+            return _error(401, "Unauthenticated: the key was revoked")
         fault = self._disk.faults.take(name)
         if fault and fault.kind in BEFORE:
             return await _broken(fault)
@@ -98,6 +100,8 @@ class _Face:
         blob = self._disk.root / "blobs" / f"{token}.bin"
         known = read(blob.with_suffix(".json"))
         fault = self._disk.faults.take("upload")
+        if fault and fault.kind in BEFORE:
+            return await _broken(fault)
         if known is None:
             return Response(status_code=404)
         place = request.headers.get("content-range", "")
@@ -151,7 +155,7 @@ class _Face:
             ended = (read(version / "session.json") or {"ended_at": 1}).get("ended_at")
             lines = self._kernels.log(version)
             for entry in lines[sent:]:
-                yield f"data: {json.dumps(entry)}\n\n"
+                yield f"data: {json.dumps(entry, ensure_ascii=False)}\n\n"
                 if fault and fault.kind is FaultKind.TRUNCATED:
                     return
             sent = len(lines)
@@ -174,7 +178,10 @@ async def _broken(fault: Fault) -> Response:
     if fault.kind is FaultKind.HTML:
         return HTMLResponse("<html><body>emulated: a web page where JSON belongs</body></html>")
     if fault.kind is FaultKind.HTTP_429:
-        return JSONResponse({"code": 429, "message": "emulated: too many requests"}, 429, {"Retry-After": "1"})
+        after = {"Retry-After": str(int(fault.seconds))}
+        return JSONResponse({"code": 429, "message": "emulated: too many requests"}, 429, after)
+    if fault.kind is FaultKind.NOT_FOUND:
+        return _error(404, "emulated: not found")
     return _error(500, "emulated: internal error")
 
 

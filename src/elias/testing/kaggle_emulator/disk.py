@@ -37,6 +37,9 @@ class Settings:
     newer_mounts: bool = True
     """Inputs at /kaggle/input/datasets/<owner>/<slug>; else at /kaggle/input/<slug>."""
     page_size: int = 20
+    accepts_keys: bool = True
+    gpu_scale: float = 1.0
+    """GPU seconds that a real second counts as, to live through weeks in minutes."""
 
 
 class Disk:
@@ -65,6 +68,13 @@ class Disk:
     @property
     def _offset_s(self) -> float:
         return float((read(self.root / "clock.json") or {}).get("offset_s", 0.0))
+
+    def set_secrets(self, secrets: dict[str, str]) -> None:
+        """What the module `kaggle_secrets` tells every kernel that is pushed from now on, as the web page sets it."""
+        write(self.root.with_name(f"{self.root.name}-secrets.json"), secrets)
+
+    def secrets(self) -> dict[str, str]:
+        return read(self.root.with_name(f"{self.root.name}-secrets.json")) or {}
 
     def record(self, call: str, body: Any) -> None:
         """Each request as the client sent it, for whoever compares."""
@@ -97,12 +107,12 @@ class Disk:
     def gpu_seconds_used(self) -> float:
         """In this week, by sessions that ended; a session counts in the week in which it began."""
         spent = [s for s in self._gpu_sessions_of_this_week() if s.get("ended_at")]
-        return sum((float(s["ended_at"]) - float(s["started_at"]) for s in spent), 0.0)
+        return self.settings.gpu_scale * sum((float(s["ended_at"]) - float(s["started_at"]) for s in spent), 0.0)
 
     def gpu_seconds_reserved(self) -> float:
         """By sessions that run: what they have used so far."""
         running = [s for s in self._gpu_sessions_of_this_week() if not s.get("ended_at")]
-        return sum((time.time() - float(s["started_at"]) for s in running), 0.0)
+        return self.settings.gpu_scale * sum((time.time() - float(s["started_at"]) for s in running), 0.0)
 
     def gpu_sessions_running(self) -> int:
         return sum(1 for _, s in self.sessions() if s["gpu"] and not s.get("ended_at"))

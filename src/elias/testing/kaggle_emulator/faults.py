@@ -16,6 +16,7 @@ class FaultKind(StrEnum):
     HTTP_500 = "http_500"
     HTML = "html"
     """Status 200 with a web page where JSON belongs."""
+    NOT_FOUND = "not_found"
     HANG = "hang"
     """No answer for `seconds`."""
     LOST_ANSWER = "lost_answer"

@@ -179,7 +179,9 @@ class Kernels:
         for ref in body.get("datasetDataSources", []):
             self._mount(ref, tree / "input", stale=bool(fault and fault.kind is FaultKind.STALE_DATASET))
         limit_s = float(body.get("sessionTimeoutSeconds") or LONGEST_SESSION_S)
-        left_s = settings.gpu_seconds_a_week - self._disk.gpu_seconds_used() if body.get("enableGpu") else limit_s
+        left_s = limit_s
+        if body.get("enableGpu"):
+            left_s = (settings.gpu_seconds_a_week - self._disk.gpu_seconds_used()) / settings.gpu_scale
         plan = {
             "queue_s": settings.queue_s,
             "limit_s": min(limit_s, left_s),

@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 from typing import IO, Any
 
-from elias.testing.kaggle_emulator.disk import read, write
+from elias.testing.kaggle_emulator.disk import Disk, read, write
 
 # A new root, in which everything is as outside but /kaggle; works for root and, in a user namespace, for anyone.
 ENTER = """
@@ -44,6 +44,15 @@ try:
     Loud(notebook, timeout=None, kernel_name="python3", resources={"metadata": {"path": "/kaggle/working"}}).execute()
 finally:
     nbformat.write(notebook, "/kaggle/working/__notebook__.ipynb")
+"""
+SECRETS_MODULE = """
+import os
+class UserSecretsClient:
+    def get_secret(self, label):
+        try:
+            return os.environ["EMULATED_SECRET_" + label]
+        except KeyError:
+            raise KeyError(f"No user secrets exist for label {label}") from None
 """
 ENDINGS = {
     "session_timeout": "CANCEL_ACKNOWLEDGED",
@@ -84,7 +93,7 @@ def _run(version: Path, plan: dict[str, Any], request: dict[str, Any], root: Pat
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         start_new_session=True,
-        env=_environment(request),
+        env=_environment(version),
     )
     pumps = [
         threading.Thread(target=_pump, args=(stream, name, version / "log.jsonl", start))
@@ -138,13 +147,20 @@ def _command(version: Path, plan: dict[str, Any], request: dict[str, Any]) -> li
     return ["sh", "-c", 'cd /kaggle/working && exec "$@"', "run", sys.executable, "-u", *program]
 
 
-def _environment(request: dict[str, Any]) -> dict[str, str]:
+def _environment(version: Path) -> dict[str, str]:
+    """Secrets come in the environment: on no disk that a test searches for what must not lie there."""
+    modules = version / "kaggle" / "lib"
+    modules.mkdir(exist_ok=True)
+    (modules / "kaggle_secrets.py").write_text(SECRETS_MODULE)
+    secrets = Disk(version.parents[4]).secrets()
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("KAGGLE_", "ELIAS_"))}
     return kept | {
         "KAGGLE_KERNEL_RUN_TYPE": "Batch",
         "KAGGLE_URL_BASE": "https://www.kaggle.com",
         "PATH": f"/kaggle/bin:{os.environ.get('PATH', '/usr/bin:/bin')}",
         "PYTHONUNBUFFERED": "1",
+        "PYTHONPATH": "/kaggle/lib",
+        **{f"EMULATED_SECRET_{name}": value for name, value in secrets.items()},
     }
 
 

@@ -1,0 +1,63 @@
+"""`elias kaggle`: what training on Kaggle's free hours needs and has."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from elias.cli.output import Json, emit_json, say
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, help="The notebook template, the key, the quota.")
+
+
+@app.command()
+def template(
+    out: Annotated[Path | None, typer.Option(help="Write it here; a .py becomes a script.")] = None, json: Json = False
+) -> None:
+    """The notebook that ELIAS pushes, to read and to change."""
+    from elias.wiring.kaggle import template as text_of
+
+    text = text_of(as_script=out is not None and out.suffix == ".py")
+    if out is not None:
+        out.write_text(text, encoding="utf-8")
+        say(f'use it: template = "{out.absolute()}" under [backends.kaggle]')
+    if json:
+        emit_json({"path": out, "text": None if out else text})
+    elif out is None:
+        print(text, end="")
+
+
+@app.command()
+def key(json: Json = False) -> None:
+    """A key for private data that travels as a Kaggle Secret; made once, shown each time."""
+    from elias.config import load
+    from elias.wiring.kaggle import secret_key
+
+    identity, recipient = secret_key(load())
+    if json:
+        emit_json({"secret": "ELIAS_KEY", "value": identity, "secret_recipient": recipient})
+        return
+    say("On kaggle.com, in any notebook: Add-ons, Secrets, a new secret ELIAS_KEY with this value, attached.")
+    print(identity)
+    say("Then write under [backends.kaggle]:")
+    print(f'key_by = "secret"\nsecret_recipient = "{recipient}"')
+
+
+@app.command()
+def quota(json: Json = False) -> None:
+    """GPU hours used and left this week, read live from Kaggle."""
+    from elias.config import load
+    from elias.units import rfc3339
+    from elias.wiring.kaggle import quota as live_quota
+
+    found = live_quota(load())
+    left = max(found.allowed - found.used - found.reserved, found.used * 0)
+    if json:
+        emit_json(found)
+        return
+    print(f"used {found.used}, reserved {found.reserved}, left {left} of {found.allowed} (the configured cap included)")
+    print(
+        f"begins anew {rfc3339(found.refreshes_at)}; {found.running} of {found.concurrency} sessions of this node run"
+    )
