@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from elias.cli.output import as_json, emit_json, say
 from elias.cli.progress import Watch
-from elias.domain.run import Run, RunState, Segment
-from elias.errors import BackendError, BudgetExhausted, EliasError, QuotaExhausted, UserError, VerificationError
-from elias_trainer.contract import FailureKind
+from elias.domain.run import Run, RunState
+from elias.services.runs import error_of
 
 if TYPE_CHECKING:
     from elias.wiring.train import Training
@@ -40,7 +39,7 @@ def carry_and_answer(training: Training, run: Run, *, json: bool) -> None:
 def answer(training: Training, run: Run, *, json: bool) -> None:
     segments = training.stores.runs.segments(run.id)
     if run.state is RunState.FAILED:
-        raise failure_of(run, segments[-1] if segments else None)
+        raise error_of(run, segments)
     if json:
         emit_json(describe(training, run))
         return
@@ -76,22 +75,6 @@ def detach(training: Training, run: Run, *, json: bool) -> None:
     say(f"{run.id} goes on in the background; its output: {log}")
     say(f"  watch it: elias run watch {run.id}")
     emit_json({"id": run.id, "state": run.state, "log": log}) if json else print(run.id)
-
-
-def failure_of(run: Run, last: Segment | None) -> EliasError:
-    """Why the run failed, as the error that the command ends with."""
-    kinds: dict[FailureKind, type[EliasError]] = {
-        FailureKind.USER: UserError,
-        FailureKind.QUOTA: QuotaExhausted,
-        FailureKind.BUDGET: BudgetExhausted,
-        FailureKind.VERIFICATION: VerificationError,
-    }
-    failure = last.failure if last else None
-    what, _, fix = (run.reason or "the run failed").partition(" (fix: ")
-    kind = kinds.get(failure.kind, BackendError) if failure else UserError
-    kept = f"the checkpoint at step {last.end.step}" if last and last.end else None
-    fix = fix.removesuffix(")") or (failure.fix if failure else "elias run show " + run.id)
-    return kind(what, fix=f"{fix}; then: elias run resume {run.id}", kept=kept)
 
 
 def _ask_what_to_do() -> str:

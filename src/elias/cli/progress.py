@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
 LOOK_EVERY_S = 0.3
 TAKE_OVER_EVERY_S = 3.0
-STANDING = (RunState.PAUSED, RunState.DONE, RunState.FAILED, RunState.CANCELLED)
-"""States in which nothing more happens by itself."""
 
 
 class View(Protocol):
@@ -42,7 +40,7 @@ class Lines:
 
     def state(self, run: Run) -> None:
         line = f"{run.state}" + (f": {run.reason}" if run.reason else "")
-        if line != self.said and run.state in (RunState.WAITING, *STANDING):
+        if line != self.said and (run.state.is_standing or run.state is RunState.WAITING):
             say(line)
         self.said = line
 
@@ -121,7 +119,7 @@ class Watch:
         while True:
             self._take_over_if_nobody_carries_it()
             run = self.look()
-            if run.state in STANDING:
+            if run.state.is_standing:
                 return run
             time.sleep(LOOK_EVERY_S)
 

@@ -27,6 +27,11 @@ class RunState(StrEnum):
     def is_final(self) -> bool:
         return self in (RunState.DONE, RunState.CANCELLED)
 
+    @property
+    def is_standing(self) -> bool:
+        """Nothing more happens by itself."""
+        return self in (RunState.PAUSED, RunState.DONE, RunState.FAILED, RunState.CANCELLED)
+
 
 class SegmentState(StrEnum):
     PENDING = "pending"

@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 
 from elias.domain.corpus import Corpus
 from elias.domain.run import Bounds, Run, RunState, Segment, Wish
-from elias.errors import InputError, Refused
+from elias.errors import (
+    BackendError,
+    BudgetExhausted,
+    EliasError,
+    InputError,
+    QuotaExhausted,
+    Refused,
+    UserError,
+    VerificationError,
+)
 from elias.ports.backend import Backend, CanPause
 from elias.ports.durable import DurableEngine
 from elias.ports.stores import RunStore
 from elias.services.train import WORKFLOW
 from elias.units import Clock
-from elias_trainer.contract import BaseModel, Objective, Recipe
+from elias_trainer.contract import BaseModel, FailureKind, Objective, Recipe
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,6 +62,23 @@ def new_run(wanted: Wanted, corpus: Corpus, clock: Clock) -> Run:
         bounds=wanted.bounds,
         checkpoint_every=wanted.checkpoint_every,
     )
+
+
+def error_of(run: Run, segments: Sequence[Segment]) -> EliasError:
+    """Why a failed run failed, as the error to end with."""
+    kinds: dict[FailureKind, type[EliasError]] = {
+        FailureKind.USER: UserError,
+        FailureKind.QUOTA: QuotaExhausted,
+        FailureKind.BUDGET: BudgetExhausted,
+        FailureKind.VERIFICATION: VerificationError,
+    }
+    last = segments[-1] if segments else None
+    failure = last.failure if last else None
+    what, _, fix = (run.reason or "the run failed").partition(" (fix: ")
+    kind = kinds.get(failure.kind, BackendError) if failure else UserError
+    kept = f"the checkpoint at step {last.end.step}" if last and last.end else None
+    fix = fix.removesuffix(")") or (failure.fix if failure else f"elias run show {run.id}")
+    return kind(what, fix=f"{fix}; then: elias run resume {run.id}", kept=kept)
 
 
 @dataclass(frozen=True, kw_only=True)
