@@ -86,7 +86,8 @@ def ask(title: str) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=16, help="optimizer steps of four sequences")
-    steps = parser.parse_args().steps
+    parser.add_argument("--phases", type=Path, help="write the seconds by phase to this file, as JSON")
+    given = parser.parse_args()
     HOME.mkdir(parents=True, exist_ok=True)
     with phase("a node"):
         run("elias init")
@@ -99,12 +100,14 @@ def main() -> None:
     with phase("serve: the base as it is"):
         run("elias up --detach")
     try:
-        serve_and_improve(steps)
+        serve_and_improve(given.steps)
     finally:
         run("elias down")
     print("\n== seconds by phase")
     for name, seconds in phases.items():
         print(f"{seconds:8.1f}  {name}")
+    if given.phases:
+        given.phases.write_text(json.dumps(phases))
 
 
 def serve_and_improve(steps: int) -> None:

@@ -156,11 +156,20 @@ def _activation_bytes(shape: ModelShape, recipe: Recipe, width: int) -> int:
     tokens = recipe.batch_size * recipe.sequence_length
     boundary = tokens * shape.hidden * width
     queries, keys = shape.heads * shape.per_head, shape.kv_heads * shape.per_head
-    # Two norms (kept in float32 by autograd), q, k, v, attention's output, the gated product's three operands.
-    inside = tokens * (2 * shape.hidden * (width + 4) + (2 * queries + 2 * keys + 3 * shape.intermediate) * width)
+    # Two norms (with the float32 copies that autograd keeps), queries and keys before and after their rotation, values,
+    # attention's output, and the four operands of the gated product.
+    attention = 3 * queries + 3 * keys
+    inside = tokens * (2 * shape.hidden * (width + 4) + (attention + 4 * shape.intermediate) * width)
     # Logits, their float32 copy and its gradient stand at the end of the forward pass.
     head = tokens * shape.vocabulary * (width + 8)
     if recipe.gradient_checkpointing:
         return shape.layers * boundary + max(inside, head)
-    lora = 0 if recipe.method is Method.FULL else len(recipe.target_modules) * boundary if recipe.dropout else 0
-    return shape.layers * (boundary + inside + lora) + head
+    return shape.layers * (boundary + inside + tokens * _dropout_bytes(shape, recipe, width)) + head
+
+
+def _dropout_bytes(shape: ModelShape, recipe: Recipe, width: int) -> int:
+    """Of one token in one layer: each adapter keeps its own dropped-out copy of its input, and the mask."""
+    if recipe.method is Method.FULL or not recipe.dropout:
+        return 0
+    inputs = (inputs for name, (_, inputs) in shape.linear_shapes.items() if name in recipe.target_modules)
+    return sum(inputs) * (width + 1)
