@@ -1,10 +1,13 @@
-"""Kills with -9 whatever carries a training run, at random moments, and counts what was lost or done twice.
+"""Kills with -9 whatever is at work on the walk, at random moments, and counts what was lost or done twice.
 
-    python bench/chaos.py --kills 100            the fake trainer: a run takes seconds, every step leaves its mark
-    python bench/chaos.py --kills 10 --real      the real trainer on `tiny`, up to the signed artifact
+    python bench/chaos.py --kills 100              some 60 in training, as below, and 40 over the whole walk
+    python bench/chaos.py --kills 10 --only train  the fake trainer: a run takes seconds, every step leaves its mark
+    python bench/chaos.py --kills 10 --only walk   every room from capture to deployment by its real command, on `tiny`
+    python bench/chaos.py --kills 10 --real        training with the real trainer on `tiny`, up to the signed artifact
 
-Each kill hits the coordinator, the trainer, its supervisor, or all of them. Prints one JSON line; exits 1 when anything
-was lost, repeated, or left running. The seed is printed first: the same seed draws the same victims and delays.
+In training a kill hits the coordinator, the trainer, its supervisor, or all of them; on the walk, whichever command is
+at work, the node, or its engine (see chaos_walk.py). Prints one JSON line for each part; exits 1 when anything was
+lost, repeated, or left running. The seed is printed first: the same seed draws the same victims and delays.
 """
 
 from __future__ import annotations
@@ -21,7 +24,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -29,6 +32,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+from chaos_walk import Walks
 
 from elias.adapters.clock import SystemClock
 from elias.config import Config
@@ -46,6 +50,8 @@ from elias.wiring.stores import open_stores
 from elias_trainer.contract import TINY, BaseModel, Digest, Recipe, canonical_json, digest_bytes, digest_file
 
 ADAPTER = "adapter/adapter_model.safetensors"
+TRAIN_SHARE = 0.6
+"""Of the kills, where both parts are run."""
 OPEN = (RunState.QUEUED, RunState.RUNNING, RunState.WAITING)
 
 
@@ -66,7 +72,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--seed", type=int, default=None)
-    parser.add_argument("--real", action="store_true")
+    parser.add_argument("--only", choices=["train", "walk"])
+    parser.add_argument("--real", action="store_true", help="the real trainer; implies --only train")
     parser.add_argument("--store", help="a PostgreSQL URL in place of SQLite")
     parser.add_argument("--node", default="chaos", help=argparse.SUPPRESS)
     parser.add_argument("--workers", type=int, default=8, help=argparse.SUPPRESS)
@@ -76,15 +83,43 @@ def main() -> int:
         return carry(config_of(given.carry, given.store, given.node), real=given.real, workers=given.workers)
     seed = given.seed if given.seed is not None else random.SystemRandom().randrange(2**32)
     print(f"seed {seed}", file=sys.stderr, flush=True)
-    setting = REAL if given.real else Setting()
+    reports = []
+    if given.only != "walk":
+        kills = given.kills if given.only or given.real else round(given.kills * TRAIN_SHARE)
+        setting = REAL if given.real else Setting()
+        reports.append(kept_if_wrong(lambda home: Chaos(home, setting, random.Random(seed), given.store).run(kills)))
+    if given.only != "train" and not given.real:
+        kills = given.kills - sum(report["kills"] for report in reports)
+        reports.append(kept_if_wrong(lambda home: walk(home, random.Random(seed), max(1, kills))))
+    for report in reports:
+        print(json.dumps({"bench": "chaos", "seed": seed, **report}))
+    return 1 if any(report["wrong"] for report in reports) else 0
+
+
+def kept_if_wrong(part: Callable[[Path], dict[str, Any]]) -> dict[str, Any]:
+    """In a folder of its own, which stays for a look when something was wrong."""
     home = Path(tempfile.mkdtemp(prefix="elias-chaos-"))
-    report = Chaos(home, setting, random.Random(seed), given.store).run(given.kills)
-    print(json.dumps({"bench": "chaos", "seed": seed, **report}))
+    report = part(home)
     if report["wrong"]:
         print(f"kept for a look: {home}", file=sys.stderr)
-        return 1
-    shutil.rmtree(home)
-    return 0
+    else:
+        shutil.rmtree(home)
+    return report
+
+
+def walk(home: Path, source: random.Random, kills: int) -> dict[str, Any]:
+    began = time.monotonic()
+    walks = Walks(folder=home, random=source)
+    number = walks.run(kills)
+    return {
+        "part": "walk",
+        "kills": walks.killed.total(),
+        "victims": dict(walks.killed),
+        "walks": number,
+        "scraps": walks.scraps,
+        "wrong": walks.wrong,
+        "seconds": round(time.monotonic() - began, 1),
+    }
 
 
 REAL = Setting(real=True, steps=240, segment_steps=100, checkpoint_s=0.5, longest_life_s=14.0)
@@ -148,6 +183,7 @@ class Chaos:
             runs += 1
         self.wrong += [f"left running: {line}" for line in self.orphans()]
         return {
+            "part": "train",
             "kills": self.killed.total(),
             "victims": dict(self.killed),
             "runs": runs,

@@ -32,12 +32,12 @@ def postgres():
 
 
 def test_six_random_kills_lose_nothing_and_repeat_nothing_on_sqlite():
-    report = chaos("--kills", "6", "--seed", "11")
+    report = chaos("--only", "train", "--kills", "6", "--seed", "11")
     assert report["wrong"] == [] and report["kills"] == 6
 
 
 def test_random_kills_lose_nothing_and_repeat_nothing_on_postgresql(postgres):
-    report = chaos("--kills", "3", "--seed", "12", "--store", postgres)
+    report = chaos("--only", "train", "--kills", "3", "--seed", "12", "--store", postgres)
     assert report["wrong"] == [] and report["store"] == "postgresql"
 
 
@@ -45,6 +45,12 @@ def test_random_kills_lose_nothing_and_repeat_nothing_on_postgresql(postgres):
 def test_the_real_trainer_killed_three_times_gives_the_adapter_of_a_run_left_alone():
     report = chaos("--kills", "3", "--seed", "13", "--real")
     assert report["wrong"] == [] and report["kills"] == 3
+
+
+@pytest.mark.slow
+def test_kills_in_every_room_of_the_walk_lose_nothing_and_repeat_nothing():
+    report = chaos("--only", "walk", "--kills", "6", "--seed", "14")
+    assert report["wrong"] == [] and report["kills"] == 6
 
 
 def test_two_nodes_share_the_queue_and_one_that_is_killed_goes_on_with_what_it_began(postgres, tmp_path, chaos_module):
@@ -108,8 +114,10 @@ def lines_of(path: Path) -> list[str]:
 
 
 @pytest.fixture
-def chaos_module(tmp_path):
+def chaos_module(tmp_path, monkeypatch):
     import importlib.util
+
+    monkeypatch.syspath_prepend(CHAOS.parent)
 
     spec = importlib.util.spec_from_file_location("elias_bench_chaos", CHAOS)
     module = importlib.util.module_from_spec(spec)
