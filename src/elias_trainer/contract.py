@@ -17,13 +17,14 @@ import importlib.util
 import json
 import os
 import re
-import types
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Self, TypeVar
+
+from elias_trainer.strict import build
 
 JOB_SCHEMA = "elias.job/1"
 SCORE_SCHEMA = "elias.score/1"
@@ -366,40 +367,4 @@ def from_json(kind: type[Spec], data: bytes) -> Spec:
     wanted = next(f.default for f in dataclasses.fields(kind) if f.name == "schema")
     if found != wanted:
         raise ValueError(f"schema is {found!r}, this program reads {wanted!r}")
-    return typing.cast(Spec, _build(kind, raw, kind.__name__))
-
-
-def _build(kind: Any, raw: Any, where: str) -> Any:
-    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
-    if origin in (typing.Union, types.UnionType):
-        return None if raw is None else _build(next(a for a in arguments if a is not type(None)), raw, where)
-    if origin is tuple:
-        return tuple(_build(arguments[0], item, f"{where}[{n}]") for n, item in enumerate(_typed(list, raw, where)))
-    if origin is Mapping:
-        return {k: _build(arguments[1], v, f"{where}.{k}") for k, v in _typed(dict, raw, where).items()}
-    if dataclasses.is_dataclass(kind):
-        return _build_dataclass(kind, _typed(dict, raw, where), where)
-    if kind is float:
-        return float(_typed((int, float), raw, where))
-    if isinstance(kind, type) and issubclass(kind, (Digest, StrEnum)):
-        try:
-            return kind(_typed(str, raw, where))
-        except ValueError as error:
-            raise ValueError(f"{where}: {error}") from error
-    return _typed(kind, raw, where)
-
-
-def _build_dataclass(kind: Any, raw: dict[str, Any], where: str) -> Any:
-    hints = typing.get_type_hints(kind)
-    if unknown := sorted(raw.keys() - hints.keys()):
-        raise ValueError(f"{where}: unknown field {unknown[0]!r}")
-    try:
-        return kind(**{name: _build(hints[name], value, f"{where}.{name}") for name, value in raw.items()})
-    except TypeError as error:
-        raise ValueError(f"{where}: {error}") from error
-
-
-def _typed(kind: type | tuple[type, ...], raw: Any, where: str) -> Any:
-    if not isinstance(raw, kind) or (isinstance(raw, bool) and kind is not bool):
-        raise ValueError(f"{where}: {raw!r} is not what belongs here")
-    return raw
+    return typing.cast(Spec, build(kind, raw, kind.__name__))

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from typing import Annotated
+
+import typer
 
 from elias.cli.output import say
 from elias.config.schema import Config
@@ -12,6 +15,13 @@ from elias.domain.run import Bounds
 from elias.errors import InputError, NotFound
 from elias.services.runs import Wanted
 from elias_trainer.contract import BaseModel, Method, Objective, Recipe
+
+Strategy = Annotated[str | None, typer.Option(help="local, hybrid, or the name of a backend.  [default: local]")]
+Base = Annotated[str | None, typer.Option(help="A Hugging Face id, a folder, a GGUF file, `starter` or `tiny`.")]
+Corpus = Annotated[str, typer.Option(help="A corpus, by the beginning of its digest.")]
+Minutes = Annotated[float | None, typer.Option(min=0.01, help="Training time, all segments together.")]
+Epochs = Annotated[float | None, typer.Option(min=0.01, help="Passes over the corpus.  [default: 1]")]
+Steps = Annotated[int | None, typer.Option(min=1, help="Optimizer steps, in place of --epochs.")]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

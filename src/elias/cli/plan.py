@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
+from elias.cli.asking import Base, Corpus, Epochs, Minutes, Steps, Strategy
 from elias.cli.output import Json, emit_json, say
-from elias.cli.train import Base, Corpus, Epochs, Minutes, Steps, Strategy
 from elias.domain.plan import Plan
 from elias_trainer.contract import Method
 

@@ -8,17 +8,11 @@ from typing import Annotated
 
 import typer
 
+from elias.cli.asking import Base, Corpus, Epochs, Minutes, Steps, Strategy
 from elias.cli.output import Json, Yes, ask, say
 from elias_trainer.contract import Method, Objective
 
 app = typer.Typer(add_completion=False)
-
-Strategy = Annotated[str | None, typer.Option(help="local, hybrid, or the name of a backend.  [default: local]")]
-Base = Annotated[str | None, typer.Option(help="A Hugging Face id, a folder, a GGUF file, `starter` or `tiny`.")]
-Corpus = Annotated[str, typer.Option(help="A corpus, by the beginning of its digest.")]
-Minutes = Annotated[float | None, typer.Option(min=0.01, help="Training time, all segments together.")]
-Epochs = Annotated[float | None, typer.Option(min=0.01, help="Passes over the corpus.  [default: 1]")]
-Steps = Annotated[int | None, typer.Option(min=1, help="Optimizer steps, in place of --epochs.")]
 
 
 @app.command()

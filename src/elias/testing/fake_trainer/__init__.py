@@ -15,7 +15,7 @@ from pathlib import Path
 from elias_trainer.contract import BaseModel, write_whole
 
 _EPOCH = (1980, 1, 1, 0, 0, 0)
-_REAL_MODULES = ("contract", "folders", "parcel", "carry")
+_REAL_MODULES = ("strict", "contract", "folders", "parcel", "carry")
 """Of the real trainer: what it takes to be carried out on a foreign machine."""
 
 
