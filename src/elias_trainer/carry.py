@@ -16,6 +16,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -123,7 +124,8 @@ def _train(process: subprocess.Popen[bytes], shipper: _Shipper, end: float | Non
                 was_told = True
             elif time.monotonic() >= end + GRACE_S:
                 process.kill()
-        time.sleep(LOOK_EVERY_S)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(LOOK_EVERY_S)
     shipper.ship_checkpoints()
     shipper.ship_end()
     _note("ended", exit_code=process.returncode)

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from elias.domain.label import Label
 from elias.domain.offer import Offer
 from elias.domain.plan import NotTaken, Plan, PlannedSegment
-from elias.units import FREE, Money
+from elias.units import FREE, Money, rfc3339
 
 SHORTEST = timedelta(minutes=2)
 """Below this a rented or rationed segment is spent on loading the base; it is not begun."""
@@ -52,7 +52,7 @@ def _why_not(ask: Ask, offer: Offer) -> str | None:
     if offer.needs_encryption and ask.label is Label.PRIVATE and not offer.seals_private:
         return "the data is private and would have to be encrypted to go there"
     if _is_used_up(offer):
-        return "its quota is used up"
+        return f"its quota is used up{f' until {rfc3339(offer.refreshes_at)}' if offer.refreshes_at else ''}"
     if offer.hourly > FREE:
         if ask.budget_left is None:
             return f"it costs {offer.hourly} an hour and the run has no budget"

@@ -1,4 +1,6 @@
+import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -6,14 +8,17 @@ import pyrage
 import pytest
 
 from elias.adapters.backends.kaggle import KaggleBackend
+from elias.adapters.backends.kaggle.notebook import as_script, template_text
 from elias.adapters.clock import SystemClock
-from elias.ports.backend import BackendContext
-from elias.testing.kaggle_emulator import KaggleEmulator
+from elias.domain.run import SegmentState
+from elias.ports.backend import BackendContext, Status
+from elias.testing.bundles import Wanted, make_bundle, need_of
+from elias.testing.kaggle_emulator import Fault, FaultKind, KaggleEmulator
 
 NODE_KEY = str(pyrage.x25519.Identity.generate())
 QUICK = {
-    "session_limit": "20s",
-    "margin": "14s",
+    "session_limit": "8s",
+    "margin": "5s",
     "retry_wait": "0.05s",
     "http_read": "5s",
     "poll_every": "0s",
@@ -31,21 +36,27 @@ def emulated(tmp_path: Path) -> Iterator[KaggleEmulator]:
 
 
 @pytest.fixture
-def make_backend(
-    emulated: KaggleEmulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Callable[..., KaggleBackend]:
-    """A new backend over the same home, as after a restart of the node."""
+def account(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("KAGGLE_API_TOKEN", raising=False)
     monkeypatch.setenv("KAGGLE_CONFIG_DIR", str(tmp_path / "config"))
     monkeypatch.setenv("KAGGLE_USERNAME", "ada")
-    monkeypatch.setenv("KAGGLE_KEY", "secret")
+    monkeypatch.setenv("KAGGLE_KEY", "a-key-that-nobody-may-log")
+
+
+@pytest.fixture
+def make_backend(emulated: KaggleEmulator, tmp_path: Path, account: None) -> Callable[..., KaggleBackend]:
+    """A new backend over the same home, as after a restart of the node. Its kernels are scripts made of the template's
+    cells, which start in a third of the time; `template=None` takes the notebook itself."""
+    script = tmp_path / "template.py"
+    script.write_text(as_script(template_text()))
 
     def make(**settings: Any) -> KaggleBackend:
+        chosen = QUICK | {"base_url": emulated.url, "template": str(script)} | settings
         context = BackendContext(
             name="kaggle",
             node="test-node",
             home=tmp_path / "node",
-            settings=QUICK | {"base_url": emulated.url} | settings,
+            settings={name: value for name, value in chosen.items() if value is not None},
             clock=SystemClock(),
             node_key=NODE_KEY,
         )
@@ -57,3 +68,53 @@ def make_backend(
 @pytest.fixture
 def backend(make_backend: Callable[..., KaggleBackend]) -> KaggleBackend:
     return make_backend()
+
+
+@dataclass
+class Place:
+    """A backend and the emulated Kaggle behind it, as a test speaks to them."""
+
+    backend: KaggleBackend
+    emulated: KaggleEmulator
+    home: Path
+    key: str = "faults-0001"
+
+    def fault(self, kind: FaultKind, call: str, **more: Any) -> None:
+        self.emulated.disk.faults.add(Fault(kind=kind, call=call, **more))
+
+    def submit(self, **wanted: Any) -> str:
+        bundle = make_bundle(self.home / "bundles" / self.key, self.key, Wanted(**wanted))
+        return self.backend.submit(self.key, bundle, self.backend.offers(need_of(bundle))[0])
+
+    def until(self, is_so: Callable[[Status], bool], within_s: float = 40.0) -> list[Status]:
+        """Poll until a status is so; all that were seen."""
+        seen: list[Status] = []
+        end = time.monotonic() + within_s
+        while not seen or not is_so(seen[-1]):
+            assert time.monotonic() < end, f"nothing came of it; last seen: {seen[-1:]}"
+            status = self.backend.poll(self.key)
+            list(self.backend.events(self.key, -1))
+            seen += [status] if not seen or status != seen[-1] else []
+            time.sleep(0.02)
+        return seen
+
+    def ended(self) -> Status:
+        return self.until(lambda status: status.state.is_final)[-1]
+
+    def running(self) -> Status:
+        return self.until(lambda status: status.state is SegmentState.RUNNING)[-1]
+
+    def checkpoint(self) -> int:
+        """The step of the one that came home; 0 where none did."""
+        self.backend.fetch(self.key, self.home / "home")
+        steps = [int(path.name.removeprefix("step-")) for path in (self.home / "home").glob("checkpoint/step-*")]
+        return max(steps, default=0)
+
+    def pushes(self) -> int:
+        """Kernel versions that there are, or were."""
+        return len(self.emulated.disk.requests("SaveKernel"))
+
+
+@pytest.fixture
+def place(backend: KaggleBackend, emulated: KaggleEmulator, tmp_path: Path) -> Place:
+    return Place(backend, emulated, tmp_path)

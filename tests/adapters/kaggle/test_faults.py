@@ -1,0 +1,415 @@
+"""Each thing that goes wrong with Kaggle: the state that follows, what is kept, what is said."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from elias.adapters.backends.kaggle import KaggleBackend
+from elias.domain.label import Label
+from elias.domain.offer import Need
+from elias.domain.run import SegmentState
+from elias.errors import ConfigError, InputError, NotFound
+from elias.testing.fake_trainer import fake_base
+from elias.testing.kaggle_emulator import FaultKind
+from elias_trainer.contract import BaseModel, FailureKind, Limits, Recipe
+
+LONG = {
+    "recipe": Recipe(max_steps=100_000),
+    "base": fake_base(step_s=0.02),
+    "limits": Limits(checkpoint_every_s=0.2),
+}
+
+
+def test_a_job_that_is_never_given_its_own_parcel_fails_after_a_bounded_number_of_pushes(
+    make_backend: Callable[..., KaggleBackend], place: Any
+) -> None:
+    place.backend = make_backend(stale_tries=2, keep_versions=2)
+    place.submit()
+    place.ended()
+    place.key = "faults-0002"
+    place.fault(FaultKind.STALE_DATASET, "SaveKernel", times=9)
+    place.submit()
+    seen = place.until(lambda status: status.state.is_final)
+    assert seen[-1].failure is not None and seen[-1].failure.kind is FailureKind.INFRASTRUCTURE
+    assert "of this segment" in seen[-1].failure.message and "2 times" in seen[-1].failure.message
+    assert any("pushed again" in (status.note or "") for status in seen)
+    assert place.pushes() == 3
+    assert len(list(place.emulated.disk.root.glob("kernels/ada/*"))) == 2, "the kernel that was in vain is gone"
+
+
+def test_a_stale_version_that_is_replaced_in_time_costs_one_more_push(
+    make_backend: Callable[..., KaggleBackend], place: Any
+) -> None:
+    place.backend = make_backend(keep_versions=2)
+    place.submit()
+    place.ended()
+    place.key = "faults-0002"
+    place.fault(FaultKind.STALE_DATASET, "SaveKernel")
+    place.submit()
+    assert place.ended().state is SegmentState.DONE
+    assert place.pushes() == 3
+
+
+def test_a_dataset_that_is_slow_is_waited_for(place: Any) -> None:
+    place.fault(FaultKind.SLOW_PROCESSING, "CreateDataset", seconds=1.0)
+    place.submit()
+    seen = place.until(lambda status: status.state.is_final)
+    assert any("processing the uploaded files" in (status.note or "") for status in seen)
+    assert seen[-1].state is SegmentState.DONE
+
+
+def test_a_dataset_that_never_becomes_ready_is_sent_three_times_and_then_given_up(
+    make_backend: Callable[..., KaggleBackend], place: Any
+) -> None:
+    place.backend = make_backend(processing_limit="0.2s")
+    place.emulated.disk.configure(processing_s=60.0)
+    place.submit()
+    ended = place.ended()
+    assert ended.failure is not None and ended.failure.kind is FailureKind.INFRASTRUCTURE
+    assert "3 times" in ended.failure.message and "kaggle.com/datasets/ada/" in ended.failure.fix
+    assert place.pushes() == 0
+
+
+BROKEN = [FaultKind.HTTP_429, FaultKind.HTTP_500, FaultKind.HTML]
+CALLS = ["GetDatasetStatus", "GetDataset", "GetKernelSessionStatus", "ListKernelSessionOutput", "SaveKernel"]
+
+
+@pytest.mark.parametrize("kind", BROKEN)
+def test_broken_answers_to_every_call_delay_the_segment_and_no_more(kind: FaultKind, place: Any) -> None:
+    for call in CALLS:
+        place.fault(kind, call, seconds=0.0)
+        place.fault(kind, call, after=1, seconds=0.0)
+    place.submit()
+    assert place.ended().state is SegmentState.DONE
+    assert place.checkpoint() == 12
+    assert len(list(place.emulated.disk.root.glob("kernels/ada/*/versions/*"))) == 1, "pushed twice"
+
+
+def test_an_outage_while_it_runs_is_waited_out(make_backend: Callable[..., KaggleBackend], place: Any) -> None:
+    place.backend = make_backend(http_tries=1)
+    place.submit()
+    place.running()
+    place.fault(FaultKind.HTTP_500, "GetKernelSessionStatus", times=40)
+    seen = place.until(lambda status: status.state.is_final)
+    troubled = next(status for status in seen if "could not be asked" in (status.note or ""))
+    assert troubled.state is SegmentState.RUNNING and "asked again" in (troubled.note or "")
+    assert seen[-1].state is SegmentState.DONE and place.pushes() == 1
+
+
+def test_an_outage_that_outlasts_all_patience_ends_the_segment_and_names_the_cause(
+    make_backend: Callable[..., KaggleBackend], place: Any
+) -> None:
+    place.backend = make_backend(http_tries=1, patience="0.3s")
+    place.submit()
+    place.running()
+    place.fault(FaultKind.HTTP_500, "GetKernelSessionStatus", times=100_000)
+    ended = place.ended()
+    assert ended.failure is not None and ended.failure.kind is FailureKind.INFRASTRUCTURE
+    assert "could not be asked" in ended.failure.message and "kaggle.com/status" in ended.failure.fix
+
+
+def test_credentials_that_are_no_longer_accepted_do_not_lose_a_session_under_way(place: Any) -> None:
+    place.submit()
+    place.running()
+    place.emulated.disk.configure(accepts_keys=False)
+    troubled = place.until(lambda status: "credentials" in (status.note or ""))[-1]
+    assert troubled.state is SegmentState.RUNNING and "kaggle.com/settings" in (troubled.note or "")
+    place.emulated.disk.configure(accepts_keys=True)
+    assert place.ended().state is SegmentState.DONE
+
+
+def test_a_call_that_hangs_is_cut_off_and_asked_again(make_backend: Callable[..., KaggleBackend], place: Any) -> None:
+    place.backend = make_backend(http_read="0.5s")
+    for call in ("GetDatasetStatus", "GetKernelSessionStatus"):
+        place.fault(FaultKind.HANG, call, seconds=8.0)
+    began = time.monotonic()
+    place.submit()
+    assert place.ended().state is SegmentState.DONE
+    assert time.monotonic() - began < 8.0, "a hung socket was waited for"
+
+
+def test_an_upload_that_hangs_is_cut_off_and_sent_again(make_backend: Callable[..., KaggleBackend], place: Any) -> None:
+    place.backend = make_backend(http_read="0.5s")
+    place.fault(FaultKind.HANG, "upload", seconds=8.0)
+    place.submit()
+    assert place.ended().state is SegmentState.DONE
+
+
+def test_an_interrupted_upload_goes_on(place: Any) -> None:
+    place.fault(FaultKind.TRUNCATED, "upload", times=2)
+    place.submit()
+    assert place.ended().state is SegmentState.DONE
+
+
+def test_a_truncated_download_is_fetched_again(place: Any) -> None:
+    place.fault(FaultKind.TRUNCATED, "download", times=2)
+    place.submit()
+    assert place.ended().state is SegmentState.DONE
+    assert place.checkpoint() == 12
+
+
+def test_a_file_that_kaggle_itself_has_damaged_fails_the_segment_and_the_whole_checkpoint_is_kept(
+    make_backend: Callable[..., KaggleBackend], place: Any
+) -> None:
+    place.backend = make_backend(http_tries=2)
+    place.submit(base=fake_base(step_s=0.05), limits=Limits(checkpoint_every_s=0.1), recipe=Recipe(max_steps=30))
+    place.until(lambda status: status.state is SegmentState.RUNNING)
+    [version, *_] = place.emulated.disk.root.glob("kernels/ada/*/versions/1")
+    outbox = version / "kaggle" / "working"
+    while not (outbox / "result.json").exists() or not (version / "session.json").read_text().count("ended_at"):
+        time.sleep(0.02)
+    newest = max(outbox.glob("checkpoint-*.pack"))
+    newest.write_bytes(newest.read_bytes()[:-1])
+    ended = place.ended()
+    assert ended.failure is not None and ended.failure.kind is FailureKind.INFRASTRUCTURE
+    assert newest.name in ended.failure.message and "came home" in ended.failure.message
+    assert 0 < place.checkpoint() < 30
+
+
+@pytest.mark.parametrize("kind", [FaultKind.SESSION_TIMEOUT, FaultKind.CANCELLED_FROM_WEB])
+def test_a_session_that_is_ended_from_outside_is_preempted_and_its_newest_checkpoint_comes_home(
+    kind: FaultKind, place: Any
+) -> None:
+    place.fault(kind, "SaveKernel", seconds=2.5)
+    place.submit(**LONG)
+    ended = place.ended()
+    assert ended.state is SegmentState.FAILED
+    assert ended.failure is not None and ended.failure.kind is FailureKind.PREEMPTED
+    step = place.checkpoint()
+    assert step > 0 and f"step-{step:08d} came home" in ended.failure.message
+    assert "elias run resume" in ended.failure.fix
+    assert ended.started_at is not None
+
+
+def test_a_session_that_breaks_keeps_its_checkpoint(place: Any) -> None:
+    place.fault(FaultKind.SESSION_ERROR, "SaveKernel", seconds=2.5)
+    place.submit(**LONG)
+    ended = place.ended()
+    assert ended.failure is not None and ended.failure.kind is FailureKind.INFRASTRUCTURE
+    assert "ERROR" in ended.failure.message and place.checkpoint() > 0
+
+
+def test_a_kernel_that_vanished_is_a_failure_worth_another_try(place: Any) -> None:
+    place.fault(FaultKind.VANISHED, "SaveKernel", seconds=1.0)
+    place.submit(**LONG)
+    seen = place.until(lambda status: status.state.is_final)
+    assert seen[-1].failure is not None and seen[-1].failure.kind is FailureKind.INFRASTRUCTURE
+    assert "not on Kaggle any more" in seen[-1].failure.message
+    assert any("does not show the kernel" in (status.note or "") for status in seen), "given up at the first 404"
+
+
+def test_a_kernel_that_kaggle_does_not_show_for_a_moment_is_not_given_up(
+    make_backend: Callable[..., KaggleBackend], place: Any
+) -> None:
+    place.backend = make_backend(missing_limit="5s")
+    place.submit()
+    place.running()
+    place.fault(FaultKind.NOT_FOUND, "GetKernelSessionStatus", times=3)
+    assert place.ended().state is SegmentState.DONE
+
+
+def test_another_accelerator_is_said_while_the_session_runs(place: Any) -> None:
+    place.fault(FaultKind.WRONG_ACCELERATOR, "SaveKernel")
+    place.submit(**LONG)
+    seen = place.until(lambda status: "planned with" in (status.note or ""))
+    assert seen[-1].state is SegmentState.RUNNING
+    assert seen[-1].note == "planned with 2 x T4, found 1 x Tesla P100-PCIE-16GB"
+    assert seen[-1].accelerator == "Tesla P100-PCIE-16GB"
+    place.backend.cancel(place.key)
+
+
+def test_an_exhausted_quota_is_waited_for_until_its_refresh(place: Any) -> None:
+    place.submit()
+    place.emulated.disk.configure(gpu_seconds_a_week=1.0)
+    waits = place.until(lambda status: "waits until" in (status.note or ""))[-1]
+    assert waits.state is SegmentState.PENDING
+    assert f"waits until {place.emulated.disk.next_refresh():%Y-%m-%dT%H:%M:%S}Z" in (waits.note or "")
+    assert place.pushes() == 0
+    place.emulated.disk.configure(gpu_seconds_a_week=3600.0)
+    assert place.ended().state is SegmentState.DONE
+
+
+def test_other_use_of_the_account_makes_the_session_shorter(
+    make_backend: Callable[..., KaggleBackend], place: Any
+) -> None:
+    place.backend = make_backend(session_limit="9h", margin="10m")
+    place.submit()
+    place.emulated.disk.configure(gpu_seconds_a_week=3600.0)
+    assert place.ended().state is SegmentState.DONE
+    [push] = place.emulated.disk.requests("SaveKernel")
+    assert push["body"]["sessionTimeoutSeconds"] == 3600, "50 minutes and the margin"
+
+
+def test_two_sessions_at_once_is_the_most_for_all_runs_of_the_node(place: Any) -> None:
+    for number in (1, 2):
+        place.key = f"busy{number}-0001"
+        place.submit(**LONG)
+        place.running()
+    place.key = "third-0001"
+    place.submit()
+    waits = place.until(lambda status: "it starts when one ends" in (status.note or ""))[-1]
+    assert waits.state is SegmentState.PENDING and place.pushes() == 2
+    assert place.backend.quota().running == 2
+
+
+def test_sessions_of_other_programs_on_the_account_are_waited_for(place: Any) -> None:
+    place.emulated.disk.configure(gpu_sessions_at_once=0)
+    place.submit()
+    waits = place.until(lambda status: "session count" in (status.note or ""))[-1]
+    assert waits.state is SegmentState.PENDING
+    place.emulated.disk.configure(gpu_sessions_at_once=2)
+    assert place.ended().state is SegmentState.DONE
+
+
+def test_a_push_whose_answer_is_lost_is_found_again_and_never_repeated(place: Any) -> None:
+    place.fault(FaultKind.LOST_ANSWER, "SaveKernel")
+    place.submit()
+    assert place.ended().state is SegmentState.DONE
+    assert place.pushes() == 1
+
+
+def test_a_push_that_never_arrived_is_sent_again_once_that_is_clear(place: Any) -> None:
+    place.fault(FaultKind.HTTP_500, "SaveKernel")
+    place.submit()
+    seen = place.until(lambda status: status.state.is_final)
+    assert any("looking whether it arrived" in (status.note or "") for status in seen)
+    assert seen[-1].state is SegmentState.DONE and place.pushes() == 2
+
+
+def test_a_lost_answer_to_an_upload_sends_nothing_twice(place: Any) -> None:
+    place.fault(FaultKind.LOST_ANSWER, "CreateDataset")
+    place.submit()
+    assert place.ended().state is SegmentState.DONE
+    assert len(list(place.emulated.disk.root.glob("datasets/ada/*/versions/*"))) == 1
+
+
+def test_a_push_refused_with_status_200_is_an_error_with_its_fix(place: Any) -> None:
+    place.fault(FaultKind.REFUSED, "SaveKernel", message="Your account is not phone verified")
+    place.submit()
+    ended = place.ended()
+    assert ended.failure is not None and ended.failure.kind is FailureKind.USER
+    assert "not phone verified" in ended.failure.message and "kaggle.com/settings" in ended.failure.fix
+
+
+def test_sources_that_stay_unknown_are_an_error_after_a_bounded_number_of_tries(
+    make_backend: Callable[..., KaggleBackend], place: Any
+) -> None:
+    place.backend = make_backend(http_tries=2)
+    place.fault(FaultKind.INVALID_SOURCES, "SaveKernel", times=2)
+    place.submit()
+    ended = place.ended()
+    assert ended.failure is not None and ended.failure.kind is FailureKind.INFRASTRUCTURE
+    assert "does not know what the kernel is to mount: ada/elias-test-node-faults" in ended.failure.message
+    assert place.pushes() == 2
+
+
+def test_a_live_log_that_is_cut_is_read_on_and_no_event_comes_twice(place: Any) -> None:
+    place.fault(FaultKind.TRUNCATED, "logs", times=3)
+    place.submit(base=fake_base(step_s=0.1))
+    place.running()
+    live: list[int] = []
+    while len(live) < 8:
+        live = [int(event["seq"]) for event in place.backend.events(place.key, -1)]
+        assert not place.backend.poll(place.key).state.is_final or len(live) >= 8
+        time.sleep(0.02)
+    assert live == list(range(len(live)))
+
+
+def test_cancelling_before_the_push_pushes_nothing(place: Any) -> None:
+    place.emulated.disk.configure(gpu_seconds_a_week=1.0)
+    place.submit()
+    place.until(lambda status: "waits until" in (status.note or ""))
+    place.backend.cancel(place.key)
+    assert place.ended().state is SegmentState.CANCELLED and place.pushes() == 0
+
+
+def test_cancelling_by_deletion_ends_the_session_at_once(
+    make_backend: Callable[..., KaggleBackend], place: Any
+) -> None:
+    place.backend = make_backend(cancel_by="delete", session_limit="10m")
+    place.submit(**LONG)
+    place.running()
+    place.backend.cancel(place.key)
+    assert place.ended().state is SegmentState.CANCELLED
+    assert not list(place.emulated.disk.root.glob("kernels/ada/*"))
+
+
+def test_a_node_that_dies_between_two_calls_goes_on_with_a_new_process(
+    make_backend: Callable[..., KaggleBackend], place: Any
+) -> None:
+    place.submit()
+    while not place.backend.poll(place.key).state.is_final:
+        place.backend = make_backend()  # knows only what is on the disk
+        time.sleep(0.02)
+    assert place.ended().state is SegmentState.DONE and place.pushes() == 1
+
+
+def test_what_is_left_on_kaggle_goes_when_the_run_is_over(place: Any) -> None:
+    place.submit()
+    place.ended()
+    place.backend.forget(place.key)
+    assert not list(place.emulated.disk.root.glob("kernels/ada/*"))
+    assert not list(place.emulated.disk.root.glob("datasets/ada/*"))
+
+
+def test_what_could_not_be_removed_is_removed_when_the_next_segment_begins(
+    make_backend: Callable[..., KaggleBackend], place: Any
+) -> None:
+    place.backend = make_backend(http_tries=1)
+    place.submit()
+    place.ended()
+    place.fault(FaultKind.HTTP_500, "DeleteKernel")
+    place.backend.forget(place.key)
+    assert list(place.emulated.disk.root.glob("kernels/ada/*"))
+    place.key = "another-0001"
+    place.submit()
+    assert not list(place.emulated.disk.root.glob("kernels/ada/*"))
+
+
+def test_a_base_that_the_notebook_could_not_fetch_is_refused_before_anything_is_sent(place: Any) -> None:
+    base = BaseModel(reference="deepseek-ai/deepseek-coder-6.7b-instruct")
+    need = Need(base=base, recipe=Recipe(), label=Label.PUBLIC, corpus_bytes=1)
+    [offer] = place.backend.offers(need)
+    assert "internet = true" in (offer.refused or "")
+
+
+@pytest.mark.parametrize(
+    ("settings", "what"),
+    [
+        ({"session_limit": "5m", "margin": "10m"}, "leaves nothing"),
+        ({"cancel_by": "wish"}, "cancel_by"),
+        ({"key_by": "secret"}, "secret_recipient"),
+        ({"weekly_cap": "much"}, "weekly_cap"),
+        ({"colour": "red"}, "colour"),
+    ],
+)
+def test_a_setting_that_cannot_be_is_named(make_backend: Callable[..., Any], settings: Any, what: str) -> None:
+    with pytest.raises(ConfigError, match=what) as refused:
+        make_backend(**settings)
+    assert refused.value.fix
+
+
+def test_the_template_of_the_user_needs_all_its_marks(
+    make_backend: Callable[..., KaggleBackend], place: Any, tmp_path: Any
+) -> None:
+    (tmp_path / "mine.py").write_text("print('{{SEGMENT}}')")
+    place.backend = make_backend(template=str(tmp_path / "mine.py"))
+    place.submit()
+    ended = place.ended()
+    assert ended.failure is not None and ended.failure.kind is FailureKind.USER
+    assert "{{DATASET}}" in ended.failure.message and "elias kaggle template" in ended.failure.fix
+
+
+def test_the_output_of_a_notebook_is_adopted_by_its_address(place: Any) -> None:
+    place.submit(**{**LONG, "recipe": Recipe(max_steps=40)})
+    place.ended()
+    [kernel] = place.emulated.disk.root.glob("kernels/ada/*")
+    handle = place.backend.adopt(f"kaggle://ada/{kernel.name}")
+    assert place.backend.poll(handle).state.is_final
+    place.backend.fetch(handle, place.home / "adopted")
+    assert (place.home / "adopted" / "result.json").exists()
+    for wrong, error in (("kaggle://ada", InputError), ("kaggle://ada/nothing-there", NotFound)):
+        with pytest.raises(error):
+            place.backend.adopt(wrong)
