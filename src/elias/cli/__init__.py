@@ -45,10 +45,17 @@ def main(arguments: list[str] | None = None) -> None:
         print(f"{program} {__version__}")
         sys.exit(0)
     if words[0] not in COMMANDS:
-        print(f"error: no command is called {words[0]!r}\n  fix: {program} --help lists them", file=sys.stderr)
+        print(f"error: no command is called {words[0]!r}{_near(words[0])}\n  fix: {program} --help", file=sys.stderr)
         sys.exit(2)
     run_command = import_module("elias.cli.shell").run_command
     sys.exit(run_command(program, words[0], COMMANDS[words[0]][0], words[1:]))
+
+
+def _near(word: str) -> str:
+    from difflib import get_close_matches
+
+    near = get_close_matches(word, COMMANDS, n=1)
+    return f"; did you mean {near[0]}?" if near else ""
 
 
 def _help(program: str) -> str:

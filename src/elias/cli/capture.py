@@ -10,7 +10,11 @@ import typer
 from elias.cli.output import Json, emit_json, say
 from elias.domain.label import Label
 
-app = typer.Typer(no_args_is_help=True, help="Take in sessions. The same again adds nothing; nothing captured is run.")
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    help="Take in sessions. The same again adds nothing; nothing captured is run.",
+)
 
 LabelOption = Annotated[
     Label | None, typer.Option("--label", help="How far they may travel; the default is `capture.label`, private.")

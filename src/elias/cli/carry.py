@@ -6,8 +6,9 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
 
-from elias.cli.output import as_json, emit_json, say
+from elias.cli.output import emit_json, say
 from elias.cli.progress import Watch
+from elias.domain.fields import as_json
 from elias.domain.run import Run, RunState
 from elias.services.runs import error_of
 

@@ -11,7 +11,7 @@ from elias.cli.node_client import NodeClient, find_node
 from elias.cli.output import Json, emit_json, say
 from elias.errors import EliasError
 
-app = typer.Typer()
+app = typer.Typer(add_completion=False)
 
 _PATH = "/v1/chat/completions"
 _LEAVE = ("/exit", "/quit")

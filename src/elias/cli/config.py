@@ -6,7 +6,8 @@ from typing import Any
 
 import typer
 
-from elias.cli.output import Json, as_json, emit_json, emit_table
+from elias.cli.output import Json, emit_json, emit_table
+from elias.domain.fields import as_json
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="Show each setting and where its value comes from.")
 

@@ -14,7 +14,7 @@ from elias.services.corpus import Part
 if TYPE_CHECKING:
     from elias.domain.corpus import Corpus
 
-app = typer.Typer(no_args_is_help=True, help="Build, list, show and export corpora.")
+app = typer.Typer(no_args_is_help=True, add_completion=False, help="Build, list, show and export corpora.")
 
 CorpusArgument = Annotated[str, typer.Argument(help="`latest`, a digest or the beginning of one.")]
 

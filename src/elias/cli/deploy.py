@@ -6,5 +6,5 @@ import typer
 
 from elias.cli import model_deploy
 
-app = typer.Typer()
+app = typer.Typer(add_completion=False)
 app.command(help="Put a model in service (short for `model deploy`).")(model_deploy.deploy)

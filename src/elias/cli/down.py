@@ -11,7 +11,7 @@ from elias.cli.node_client import NoNode, find_node
 from elias.cli.output import Json, emit_json, say
 from elias.errors import EngineError
 
-app = typer.Typer()
+app = typer.Typer(add_completion=False)
 
 _WITHIN_S = 15.0
 

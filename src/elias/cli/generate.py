@@ -10,7 +10,7 @@ import typer
 from elias.cli.node_client import find_node
 from elias.cli.output import Json, emit_json
 
-app = typer.Typer()
+app = typer.Typer(add_completion=False)
 
 
 @app.command(help="One completion from the model in service.")

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from elias.cli.output import Json, as_json, emit_json, emit_table
+from elias.cli.output import Json, emit_json, emit_table
+from elias.domain.fields import as_json
 from elias.domain.label import Label
 from elias.errors import InputError
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
     from elias.domain.session import Session
 
-app = typer.Typer(no_args_is_help=True, help="List, show and label sessions.")
+app = typer.Typer(no_args_is_help=True, add_completion=False, help="List, show and label sessions.")
 
 SourceOption = Annotated[str | None, typer.Option("--source", help="Only of this source: code, git, chat, …")]
 NONE_YET = "no such sessions; capture some: elias capture --help"

@@ -20,7 +20,7 @@ from elias.errors import EliasError, EngineError
 if TYPE_CHECKING:
     from elias.config import Config
 
-app = typer.Typer()
+app = typer.Typer(add_completion=False)
 
 _SHOW_AFTER_S = 2.0
 _PATIENCE_S = 900.0

@@ -11,9 +11,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from elias.domain.fields import as_json
 from elias.errors import EliasError, InputError
 from elias.services.deploy import DeployRequest
-from elias.web.fields import fields
 from elias.wiring.node import Node
 
 _STATUS = {2: 400, 3: 404, 4: 409, 5: 502}
@@ -90,7 +90,7 @@ def _post(kind: type[Body], act: Callable[[Body], object]) -> Callable[[Request]
 async def _answered(act: Callable[[], object]) -> Response:
     """In a thread: stores and engines are not async."""
     try:
-        return JSONResponse(fields(await run_in_threadpool(act)))
+        return JSONResponse(as_json(await run_in_threadpool(act)))
     except EliasError as error:
         return error_response(error)
 
@@ -119,7 +119,7 @@ def _run_line(node: Node, run: str) -> object:
         if steps:
             progress = {name: steps[-1].get(name) for name in ("step", "step_total", "loss", "tokens_per_s", "eta_s")}
             break
-    return {**fields(found), "progress": progress}
+    return {**as_json(found), "progress": progress}
 
 
 def _run_whole(node: Node, run: str) -> object:
@@ -134,7 +134,7 @@ def _models(node: Node) -> object:
     models = node.stores.models
     return [
         {
-            **fields(artifact),
+            **as_json(artifact),
             "in_service": artifact.digest == in_service,
             "verdict": next(iter(models.verdicts(artifact.digest)), None),
         }

@@ -1,4 +1,4 @@
-"""Domain values as JSON fields, the same that `--json` prints."""
+"""Domain values as JSON fields: the same ones in `--json` and in the web API."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from typing import Any
 from elias.units import Money, rfc3339
 
 
-def fields(value: Any) -> Any:
-    """An instant in RFC 3339, a span in seconds, money in micro-dollars."""
+def as_json(value: Any) -> Any:
+    """An instant in RFC 3339, a span in seconds, money in micro-dollars, a set in order."""
     if isinstance(value, Money):
         return value.micro_usd
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: fields(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        return {field.name: as_json(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if isinstance(value, datetime):
         return rfc3339(value)
     if isinstance(value, timedelta):
@@ -24,7 +24,9 @@ def fields(value: Any) -> Any:
     if isinstance(value, Path):
         return str(value)
     if isinstance(value, Mapping):
-        return {str(key): fields(item) for key, item in value.items()}
+        return {str(key): as_json(item) for key, item in value.items()}
+    if isinstance(value, (set, frozenset)):
+        return sorted(map(as_json, value))
     if isinstance(value, (list, tuple)):
-        return [fields(item) for item in value]
+        return [as_json(item) for item in value]
     return value
