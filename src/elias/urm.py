@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 from elias.errors import DigestMismatch, InputError
@@ -9,6 +10,46 @@ from elias.errors import DigestMismatch, InputError
 
 class CloudTraining:
     """`URM.CloudTraining`."""
+
+    @staticmethod
+    def submit_kaggle_job(training_data: str | Path, notebook_template: str | Path | None = None) -> str:
+        """Begin a run on Kaggle with what is captured at `training_data`; its id.
+
+        The node carries it while `elias up` runs, and so does `elias run watch ID`. `notebook_template` is a file made
+        from `elias kaggle template`; None is the configured one. Raises what `elias train` raises.
+        """
+        from elias.config import load
+        from elias.services.runs import Wanted, new_run
+        from elias.wiring.corpus import corpus_from_data
+        from elias.wiring.train import default_base, open_training
+        from elias_trainer.contract import BaseModel, Recipe
+
+        template = Path(notebook_template) if notebook_template is not None else None
+        if template is not None and not template.is_file():
+            raise InputError(f"there is no notebook template {template}", fix="elias kaggle template --out FILE")
+        config = load()
+        with open_training(config) as training:
+            corpus = corpus_from_data(config, training.stores, Path(training_data))
+            base = BaseModel(reference=default_base(config)[0])
+            run = new_run(
+                Wanted(strategy="kaggle", base=base, recipe=Recipe()), corpus, training.coordinator.means.clock
+            )
+            if template is not None:
+                folder = config.home / "backends" / "kaggle" / "templates"
+                folder.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(template, folder / f"{run.id}{template.suffix}")
+            training.runs.begin(run)
+        return run.id
+
+    @staticmethod
+    def download_trained_model(artifact_uri: str) -> Path:
+        """The folder of the adapter that a training at `place://…`, such as `kaggle://owner/slug`, has left, each file
+        compared with the digest that its result names. Raises NotFound, InputError, BackendError or DigestMismatch.
+        """
+        from elias.config import load
+        from elias.wiring.train import download
+
+        return download(load(), artifact_uri)
 
     @staticmethod
     def validate_cloud_model(model_path: str | Path, blockchain_hash: str) -> bool:

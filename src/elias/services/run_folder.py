@@ -46,9 +46,21 @@ class RunFolder:
         return self.root / "segments" / f"{number:04d}" / "out"
 
     def trainer(self) -> Path | None:
-        """The archive that the run's first segment took: all its segments run the same program."""
+        """The archive that the run's first segment took: all its segments run the same program.
+
+        Raises DigestMismatch when it has changed since.
+        """
         path = self.inputs(1) / TRAINER
-        return path if path.exists() else None
+        if not (path.exists() and (self.inputs(1) / "job.json").exists()):
+            return None
+        written = self.job(1).trainer
+        if written is not None and digest_file(path) != written:
+            raise DigestMismatch(
+                f"{path} is not the program that the run began with: its bytes have changed",
+                fix="put that file back from a backup, or start the training again: elias train",
+                kept=_EARLIER,
+            )
+        return path
 
     def prepare(self, number: int, job: Job, sources: Mapping[str, Path]) -> None:
         """Lay out `in/`, job.json last; safe to repeat. Raises OSError: see `disk_errors`."""
@@ -108,7 +120,11 @@ class RunFolder:
 
     def verify_adapter(self, number: int, result: Result) -> None:
         """Raises DigestMismatch naming the first file that is changed, missing or extra."""
-        out = self.outputs(number)
+        self.verify_adapter_in(self.outputs(number), result)
+
+    @staticmethod
+    def verify_adapter_in(out: Path, result: Result) -> None:
+        """The same for any folder that has the shape of `out/`."""
         wanted = {name: digest for name, digest in result.outputs.items() if name.startswith("adapter/")}
         found = {f"adapter/{name}": digest for name, digest in _file_digests(out / "adapter").items()}
         if not wanted:
@@ -130,7 +146,8 @@ class RunFolder:
                 fix="resume the run on the node and with the ELIAS_HOME that it was started with",
             )
         if _tree_digest(folder) != checkpoint.digest:
-            raise DigestMismatch(f"{folder} is not what came home: its bytes have changed", fix=_RESTORE)
+            changed = _changed_file(folder)
+            raise DigestMismatch(f"{changed} is not what came home: its bytes have changed", fix=_RESTORE)
         return folder
 
     def drop_old_checkpoints(self, segments: Sequence[Segment], keep: Checkpoint | None) -> None:
@@ -161,7 +178,7 @@ def disk_errors(folder: Path) -> Iterator[None]:
 
 
 _RESUME = "elias run resume goes on from the newest checkpoint that is whole"
-_RESTORE = "restore that folder from a backup, or start the training again: elias train"
+_RESTORE = "restore that checkpoint from a backup, or start the training again: elias train"
 _EARLIER = "every earlier checkpoint of the run"
 
 
@@ -195,6 +212,17 @@ def _link_or_copy(source: str, target: str) -> None:
         os.link(source, target)
     except OSError:
         shutil.copyfile(source, target)
+
+
+def _changed_file(folder: Path) -> Path:
+    """Of a checkpoint whose digest is wrong: the file that its manifest does not know so, else the manifest itself."""
+    manifest = folder / "manifest.json"
+    try:
+        said = dict(json.loads(manifest.read_bytes())["files"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return manifest
+    found = {name: digest for name, digest in _file_digests(folder).items() if name != manifest.name}
+    return next((folder / name for name in sorted(said.keys() | found) if said.get(name) != found.get(name)), manifest)
 
 
 def _tree_digest(folder: Path) -> Digest:

@@ -199,8 +199,13 @@ class Sender:
             seconds=seconds + round(self.settings.margin.total_seconds() / 2),
             gpus=entry.gpus,
         )
-        write_kernel(folder, f"{self._client.owner}/{entry.kernel}", filling, metadata, self.settings.template)
+        write_kernel(folder, f"{self._client.owner}/{entry.kernel}", filling, metadata, self._template(entry.key))
         return folder
+
+    def _template(self, key: str) -> str | None:
+        """The run's own, where it was given one in `templates/`; else that of the settings."""
+        own = sorted((self._context.home / "templates").glob(f"{key.rsplit('-', 1)[0]}.*"))
+        return str(own[0]) if own else self.settings.template
 
     def _session_seconds(self, seconds: int) -> int:
         """Kaggle's own limit, so that a trainer that does not stop is stopped."""
