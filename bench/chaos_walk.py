@@ -91,7 +91,7 @@ class Walk:
         data = str(self.shell.home.parent / "session.py")
         rooms: dict[str, Callable[[], Any]] = {
             "capture": lambda: self.typed("capture", f"capture code {data}"),
-            "corpus": lambda: self.typed("corpus", "corpus build"),
+            "corpus": lambda: self.typed("corpus", "corpus build --heldout-share 0.25"),
             "train": self.train,
             "judge": lambda: self.typed("judge", JUDGE, allowed=(0, 4)),
             "node": self.node,

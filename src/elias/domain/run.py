@@ -87,6 +87,8 @@ class Run:
     wish: Wish = Wish.GO
     reason: str | None = None
     """One line for people: why it waits, was paused, or failed."""
+    failure: FailureKind | None = None
+    """Of a run that failed between its segments; a segment knows its own."""
     artifact: Digest | None = None
     node: str | None = None
     """The engine that carries it out, where several share a store."""

@@ -75,7 +75,7 @@ def error_of(run: Run, segments: Sequence[Segment]) -> EliasError:
     last = segments[-1] if segments else None
     failure = last.failure if last else None
     what, _, fix = (run.reason or "the run failed").partition(" (fix: ")
-    kind = kinds.get(failure.kind, BackendError) if failure else UserError
+    kind = kinds.get(run.failure or (failure.kind if failure else FailureKind.USER), BackendError)
     kept = f"the checkpoint at step {last.end.step}" if last and last.end else None
     fix = fix.removesuffix(")") or (failure.fix if failure else f"elias run show {run.id}")
     return kind(what, fix=f"{fix}; then: elias run resume {run.id}", kept=kept)
@@ -98,7 +98,7 @@ class Runs:
         """Go on from the newest checkpoint. Raises NotFound, or Refused for a run that is over."""
         run = self._open_run(run_id)
         if run.state in (RunState.PAUSED, RunState.FAILED):
-            run = self.store.update(run.id, wish=Wish.GO, state=RunState.QUEUED, reason=None)
+            run = self.store.update(run.id, wish=Wish.GO, state=RunState.QUEUED, reason=None, failure=None)
         else:
             run = self.store.update(run.id, wish=Wish.GO)
         self.engine.restart(WORKFLOW, run.id)

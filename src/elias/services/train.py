@@ -177,7 +177,7 @@ class Coordinator:
             with disk_errors(folder.root):
                 artifact = self.means.finish(run, segments, folder.outputs(number))
         except EliasError as error:
-            self.means.runs.update(run_id, state=RunState.FAILED, reason=_line(error))
+            self._fail(run_id, error)
             return
         self.means.runs.update(run_id, state=RunState.DONE, reason=None, artifact=artifact)
         folder.drop_old_checkpoints(segments, newest_checkpoint(segments))
@@ -214,7 +214,7 @@ class Coordinator:
         except BackendError as error:
             return self._wait(run, now + timedelta(minutes=1), _line(error))
         except EliasError as error:
-            self.means.runs.update(run.id, state=RunState.FAILED, reason=_line(error))
+            self._fail(run.id, error)
             return {"do": "end"}
         return {"do": "segment", "segment": number}
 
@@ -298,6 +298,10 @@ class Coordinator:
             return self._wait(run, until, reason)
         self.means.runs.update(run.id, state=RunState.FAILED, reason=reason)
         return {"do": "end"}
+
+    def _fail(self, run_id: str, error: EliasError) -> None:
+        kind = failure_of(error).kind
+        self.means.runs.update(run_id, state=RunState.FAILED, reason=_line(error), failure=kind)
 
     def _wait(self, run: Run, until: Any, reason: str | None) -> dict[str, Any]:
         self.means.runs.update(run.id, state=RunState.WAITING, reason=reason)
