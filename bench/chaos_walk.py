@@ -55,25 +55,30 @@ class Walks:
         """The number of walks."""
         self.kills = kills
         some_code(self.folder / "session.py")
-        alone = Walk(walks=self, shell=self._shell("alone"), is_disturbed=False).run()
+        alone = self._walk(Walk(walks=self, shell=self._shell("alone"), is_disturbed=False))
         number = 0
-        while self.killed.total() < kills:
+        while alone and self.killed.total() < kills:
             number += 1
-            walk = Walk(walks=self, shell=self._shell(f"walk-{number}"), is_disturbed=True)
-            try:
-                found = walk.run()
-            except (RuntimeError, TimeoutError) as error:
-                self.wrong.append(f"walk {number}: {error}")
-                return number
-            finally:
-                for process in walk.shell.processes():
-                    process.kill()
+            found = self._walk(Walk(walks=self, shell=self._shell(f"walk-{number}"), is_disturbed=True))
+            if not found:
+                break
             self.wrong += [
                 f"walk {number}: {name} is {found[name]}, left alone it is {value}"
                 for name, value in alone.items()
                 if found[name] != value
             ]
         return number
+
+    def _walk(self, walk: Walk) -> dict[str, Any]:
+        """What came out; empty when it did not come to its end. Whatever it left running is ended."""
+        try:
+            return walk.run()
+        except (RuntimeError, TimeoutError) as error:
+            self.wrong.append(f"{walk.shell.home.name}: {error}")
+            return {}
+        finally:
+            for process in walk.shell.processes():
+                process.kill()
 
     def _shell(self, name: str) -> Shell:
         return Shell(home=self.folder / name, environment={"ELIAS_TRAINING_BASE": "starter"})
