@@ -1,6 +1,7 @@
 import dataclasses
 import json
 import re
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -86,3 +87,19 @@ def test_only_a_digest_is_a_digest() -> None:
     for wrong in ("", "sha256:", ANY_DIGEST.upper(), ANY_DIGEST + "0", ANY_DIGEST[7:]):
         with pytest.raises(ValueError, match="not a sha256 digest"):
             Digest(wrong)
+
+
+def test_threads_that_write_one_file_at_once_leave_one_of_them_whole(tmp_path: Path) -> None:
+    bodies = [bytes([65 + n]) * 200_000 for n in range(8)]
+    with ThreadPoolExecutor(len(bodies)) as pool:
+        for _ in range(5):
+            list(pool.map(lambda body: contract.write_whole(tmp_path / "one", body), bodies))
+            assert (tmp_path / "one").read_bytes() in bodies
+    assert [path.name for path in tmp_path.iterdir()] == ["one"]
+
+
+def test_what_could_not_be_written_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+    (tmp_path / "one").mkdir()
+    with pytest.raises(OSError):
+        contract.write_whole(tmp_path / "one", b"new")
+    assert [path.name for path in tmp_path.iterdir()] == ["one"]

@@ -6,7 +6,7 @@ generation prompt, and the chat with that turn. What the second has beyond the f
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -75,14 +75,29 @@ def tokenize_chats(chats: Sequence[Chat], tokenizer: Any) -> Iterator[TokenizedC
             yield _marked(one, *_split(one, whole, parts, tokenizer))
 
 
+def render(messages: Sequence[Mapping[str, str]], tokenizer: Any, *, where: str, prompting: bool) -> str:
+    """By the tokenizer's own template, or the plain one; `prompting` ends it where the assistant begins.
+
+    Raises ValueError naming `where` for a chat that the template refuses.
+    """
+    template = None if tokenizer.chat_template else PLAIN_TEMPLATE
+    try:
+        text: str = tokenizer.apply_chat_template(
+            list(messages), chat_template=template, tokenize=False, add_generation_prompt=prompting
+        )
+    except TemplateError as error:
+        raise ValueError(f"{where}: the base's chat template refuses this chat: {error}") from error
+    return text
+
+
 def _render(chat: Chat, tokenizer: Any) -> _Rendered:
     spans = []
     text, messages = "", list(chat.messages)
     for index, message in enumerate(messages):
         if message["role"] != "assistant" or index < chat.train_from:
             continue
-        prompt = _apply(tokenizer, messages[:index], chat.where, prompting=True)
-        answered = _apply(tokenizer, messages[: index + 1], chat.where, prompting=False)
+        prompt = render(messages[:index], tokenizer, where=chat.where, prompting=True)
+        answered = render(messages[: index + 1], tokenizer, where=chat.where, prompting=False)
         if not (prompt.startswith(text) and answered.startswith(prompt)):
             raise ValueError(
                 f"{chat.where}: the base's chat template rewrites earlier turns, so message {index} cannot be told"
@@ -91,17 +106,6 @@ def _render(chat: Chat, tokenizer: Any) -> _Rendered:
         spans.append((len(prompt), len(answered)))
         text = answered
     return _Rendered(text, tuple(spans), chat.where)
-
-
-def _apply(tokenizer: Any, messages: list[dict[str, str]], where: str, *, prompting: bool) -> str:
-    template = None if tokenizer.chat_template else PLAIN_TEMPLATE
-    try:
-        text: str = tokenizer.apply_chat_template(
-            messages, chat_template=template, tokenize=False, add_generation_prompt=prompting
-        )
-    except TemplateError as error:
-        raise ValueError(f"{where}: the base's chat template refuses this chat: {error}") from error
-    return text
 
 
 def _ids(tokenizer: Any, texts: list[str]) -> list[list[int]]:

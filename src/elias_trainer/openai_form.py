@@ -98,7 +98,7 @@ def read_question(body: Any, voice: Voice, *, is_chat: bool) -> Question:
         raise BadRequest("the body must be a JSON object")
     if body.get("n") not in (None, 1) or body.get("logprobs"):
         raise BadRequest("n > 1 and logprobs are not offered by this engine")
-    prompt = voice.encode_chat(_messages(body.get("messages"))) if is_chat else voice.encode(_prompt(body))
+    prompt = _chat(body, voice) if is_chat else voice.encode(_prompt(body))
     room = voice.context_length - len(prompt)
     if room < 1 or not prompt:
         raise BadRequest(f"the prompt has {len(prompt)} tokens; between 1 and {voice.context_length - 1} fit")
@@ -115,6 +115,14 @@ def read_question(body: Any, voice: Voice, *, is_chat: bool) -> Question:
     with_usage = isinstance(options, Mapping) and bool(options.get("include_usage"))
     stream = bool(body.get("stream"))
     return Question(is_chat=is_chat, prompt=prompt, wanted=wanted, stream=stream, with_usage=with_usage)
+
+
+def _chat(body: dict[str, Any], voice: Voice) -> list[int]:
+    messages = _messages(body.get("messages"))
+    try:
+        return voice.encode_chat(messages)
+    except ValueError as error:
+        raise BadRequest(str(error)) from error
 
 
 def _messages(raw: Any) -> list[dict[str, str]]:

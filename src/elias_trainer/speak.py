@@ -11,6 +11,7 @@ import torch
 from transformers import StoppingCriteria, StoppingCriteriaList, TextIteratorStreamer
 
 from elias_trainer.base import load_base
+from elias_trainer.chat import render
 from elias_trainer.contract import BaseModel
 from elias_trainer.openai_form import Spoken, Wanted
 
@@ -24,10 +25,8 @@ class Voice:
         self._turn = threading.Lock()
 
     def encode_chat(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
-        """Token ids up to where the assistant begins; a base without a template gets the plain text."""
-        if not self._tokenizer.chat_template:
-            return self.encode("\n".join(message["content"] for message in messages) + "\n")
-        text = self._tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True)
+        """Token ids up to where the assistant begins, as in training. Raises ValueError for a chat that has no form."""
+        text = render(messages, self._tokenizer, where="the request", prompting=True)
         return list(self._tokenizer(text, add_special_tokens=False)["input_ids"])
 
     def encode(self, text: str) -> list[int]:

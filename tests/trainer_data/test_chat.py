@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import pytest
@@ -112,3 +113,26 @@ def test_a_chat_that_the_template_refuses_is_named(tokenizer: Any) -> None:
 
     with pytest.raises(ValueError, match=r"c\.jsonl:9: .*no system role here"):
         next(tokenize_chats([Chat(messages=messages_of([("a", "b")]), where="c.jsonl:9")], strict))
+
+
+def test_what_is_served_is_asked_in_the_form_that_training_saw(tokenizer: Any) -> None:
+    from elias_trainer.speak import Voice
+
+    messages = messages_of([("write the body", "return total"), ("and now", "nothing")])
+    bare = copy.deepcopy(tokenizer)
+    bare.chat_template = None
+    for known in (tokenizer, bare):
+        trained = next(tokenize_chats([Chat(messages=messages, where="f:1")], known))
+        asked = Voice(None, known).encode_chat(messages[:3])
+        assert trained.input_ids[: len(asked)].tolist() == asked, "the prompt of the last answer"
+        assert trained.trained[len(asked)] and not trained.trained[len(asked) - 1]
+
+
+def test_a_chat_that_the_template_refuses_is_a_bad_request(tokenizer: Any) -> None:
+    from elias_trainer.openai_form import BadRequest, read_question
+    from elias_trainer.speak import Voice
+
+    picky = copy.deepcopy(tokenizer)
+    picky.chat_template = "{{ raise_exception('only one system message') }}"
+    with pytest.raises(BadRequest, match="only one system message"):
+        read_question({"messages": [{"role": "user", "content": "hi"}]}, Voice(None, picky), is_chat=True)

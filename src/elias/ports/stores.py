@@ -100,7 +100,9 @@ class RunStore(Protocol):
 class ModelStore(Protocol):
     """Artifacts, verdicts and deployments."""
 
-    def add_artifact(self, artifact: Artifact) -> None: ...
+    def add_artifact(self, artifact: Artifact) -> None:
+        """Of no effect when one with this digest is there: the same bytes are the same artifact, the first run's."""
+        ...
 
     def artifact(self, digest: str) -> Artifact:
         """By digest, by a prefix of its hex that only one has, or `latest`. Raises NotFound."""

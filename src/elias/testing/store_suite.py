@@ -265,10 +265,10 @@ class ModelStoreSuite:
         assert [a.digest for a in store.artifacts()] == [a_digest("new"), a_digest("middle"), a_digest("old")]
         assert store.artifact("latest").digest == a_digest("new")
 
-    def test_the_same_bytes_of_a_later_run_are_that_runs(self, store: ModelStore) -> None:
+    def test_the_same_bytes_of_a_later_run_leave_the_first_as_it_is(self, store: ModelStore) -> None:
         store.add_artifact(an_artifact(run="run-1"))
         store.add_artifact(an_artifact(run="run-2", minutes=3))
-        assert [artifact.run for artifact in store.artifacts()] == ["run-2"]
+        assert [artifact.run for artifact in store.artifacts()] == ["run-1"]
 
     @pytest.mark.parametrize("name", ["latest", "", "00", "sha256:00"])
     def test_an_artifact_that_is_not_there_is_not_found(self, store: ModelStore, name: str) -> None:

@@ -10,7 +10,7 @@ from elias.adapters.stores.database import Database
 from elias.adapters.stores.documents import Noun, from_document, to_document
 from elias.adapters.stores.lookup import digest_prefix, find_body
 from elias.adapters.stores.schema import artifacts, deployments, verdicts, version_row
-from elias.adapters.stores.upsert import insert_missing, insert_or_renew, microseconds
+from elias.adapters.stores.upsert import insert_missing, microseconds
 from elias.domain.artifact import Artifact
 from elias.domain.deployment import Deployment
 from elias.domain.verdict import Verdict
@@ -29,10 +29,10 @@ class SqlModelStore:
         self._clock = clock
 
     def add_artifact(self, artifact: Artifact) -> None:
-        """The same bytes from a later run replace the earlier record, as its receipt replaced the file beside it."""
+        """Of no effect when these bytes are here: the first run's artifact stays, a later one adds but a receipt."""
         row = {"digest": artifact.digest, "made_at": microseconds(artifact.created_at), "body": to_document(artifact)}
         with self._database.write() as connection:
-            insert_or_renew(connection, artifacts, row)
+            insert_missing(connection, artifacts, [row])
 
     def artifact(self, digest: str) -> Artifact:
         with self._database.read() as connection:
