@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 export OMP_WAIT_POLICY := PASSIVE
 export HF_HUB_OFFLINE := 1
 
-.PHONY: setup test quick check demo bench lock clean
+.PHONY: setup test quick check demo bench chaos lock clean
 setup: $(VENV)/.ready
 
 # The lock holds every package with its hashes, all but torch: its build differs by machine, its version does not.
@@ -39,6 +39,11 @@ demo: setup
 
 bench: setup
 	$(BIN)/python bench/run.py
+
+# Kills with -9: three at chosen steps of one run, then a hundred at random over the whole walk.
+chaos: setup
+	$(BIN)/python bench/three_kills.py
+	$(BIN)/python bench/chaos.py --kills 100
 
 lock:
 	tools/lock.sh

@@ -42,12 +42,6 @@ def test_random_kills_lose_nothing_and_repeat_nothing_on_postgresql(postgres):
 
 
 @pytest.mark.slow
-def test_the_real_trainer_killed_three_times_gives_the_adapter_of_a_run_left_alone():
-    report = chaos("--kills", "3", "--seed", "13", "--real")
-    assert report["wrong"] == [] and report["kills"] == 3
-
-
-@pytest.mark.slow
 def test_kills_in_every_room_of_the_walk_lose_nothing_and_repeat_nothing():
     report = chaos("--only", "walk", "--kills", "6", "--seed", "14")
     assert report["wrong"] == [] and report["kills"] == 6
