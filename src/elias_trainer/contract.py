@@ -17,6 +17,7 @@ import importlib.util
 import json
 import os
 import re
+import threading
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -338,12 +339,16 @@ def _is_model_file(name: str) -> bool:
 def write_whole(path: Path, data: bytes) -> None:
     """The file appears with all its bytes or not at all, also after a power cut."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_name(f".{path.name}.{os.getpid()}.part")
-    with scratch.open("wb") as stream:
-        stream.write(data)
-        stream.flush()
-        os.fsync(stream.fileno())
-    scratch.replace(path)
+    scratch = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.part")
+    try:
+        with scratch.open("wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        scratch.replace(path)
+    except BaseException:
+        scratch.unlink(missing_ok=True)  # as when the disk is full: what is left would only take more room
+        raise
     sync_folder(path.parent)
 
 
