@@ -45,6 +45,17 @@ chaos: setup
 	$(BIN)/python bench/three_kills.py
 	$(BIN)/python bench/chaos.py --kills 100
 
+# Kaggle: the whole strategy and its cost against the emulated service, and two minutes of the real one.
+.PHONY: demo-kaggle bench-kaggle test-live-kaggle
+demo-kaggle: setup
+	$(BIN)/python demo/on_kaggle.py
+
+bench-kaggle: setup
+	$(BIN)/python bench/kaggle_backend.py
+
+test-live-kaggle: setup
+	ELIAS_LIVE_KAGGLE=1 $(BIN)/python -m pytest -rs -s tests/adapters/kaggle/test_live.py
+
 lock:
 	tools/lock.sh
 

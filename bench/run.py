@@ -13,6 +13,7 @@ BENCHMARKS = (
     ("trainer.py", "--tiny"),
     ("trainer.py", "--starter"),
     ("phases.py",),
+    ("kaggle_backend.py",),
     ("cuda.py",),
 )
 
