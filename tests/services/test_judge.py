@@ -263,3 +263,24 @@ def _examples(count: int) -> list[Example]:
         )
         for number in range(count)
     ]
+
+
+class Broken:
+    lower_is_better = False
+
+    def measure(self, base: BaseModel, contenders: Sequence[Contender], heldout: Path) -> Sequence[Measurement]:
+        raise EngineError("the engine did not start\nits log", fix="read its log")
+
+
+def test_an_evaluator_that_fails_is_left_out_with_its_reason_where_the_gate_does_not_need_it(bench: Bench) -> None:
+    bench.corpus("corpus", _examples(12))
+    verdict = bench.judge(Table(better), Broken()).judge("latest")
+    assert verdict.accepted and verdict.details["table-1"] == "not measured: the engine did not start"
+
+
+def test_an_evaluator_that_the_gate_needs_ends_the_judging_when_it_fails(bench: Bench) -> None:
+    bench.corpus("corpus", _examples(12))
+    other = Table(better, metric="other")
+    with pytest.raises(EngineError, match="did not start"):
+        bench.judge(Broken(), other).judge("latest")
+    assert bench.models.verdicts() == []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -46,6 +46,10 @@ class HasNotes(Protocol):
         ...
 
 
+def _nobody_listens(line: str) -> None:
+    pass
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EvaluatorContext:
     home: Path
@@ -54,6 +58,8 @@ class EvaluatorContext:
     sequence_length: int
     engines: Mapping[str, Callable[[], object]]
     """Inference engines by name, made on demand, for evaluators that generate."""
+    tell: Callable[[str], None] = field(default=_nobody_listens)
+    """Progress, a line now and then."""
 
 
 EvaluatorFactory = Callable[[EvaluatorContext], Evaluator]

@@ -61,6 +61,7 @@ class Judge:
     def judge(self, candidate: str = "latest", corpus: str = "latest") -> Verdict:
         """Measure, compare, decide, and keep the verdict, whichever it is.
 
+        An evaluator that fails is left out with its reason, unless the gate needs what it measures.
         Raises NotFound, InputError, MissingPackage, a VerificationError or EngineError; then there is no verdict.
         """
         artifact, chosen = self.models.artifact(candidate), self.corpora.get(corpus)
@@ -160,13 +161,22 @@ class Judge:
     def _measured(self, field: _Field, heldout: Path) -> tuple[tuple[Comparison, ...], dict[str, str]]:
         comparisons: list[Comparison] = []
         notes: dict[str, str] = {}
+        failed: list[EngineError] = []
         for name, evaluator in self.evaluators.items():
             self.tell(f"{name}: {', '.join(contender.name for contender in field.contenders)}")
-            measurements = evaluator.measure(field.base, field.contenders, heldout)
+            try:
+                measurements = evaluator.measure(field.base, field.contenders, heldout)
+            except EngineError as error:
+                failed.append(error)
+                notes[name] = f"not measured: {_first_line(error.what)}"
+                self.tell(f"{name}: {notes[name]}")
+                continue
             for rival in field.rivals:
                 comparisons += compare(measurements, rival, self.rule.level, lower_is_better=evaluator.lower_is_better)
             if isinstance(evaluator, HasNotes):
                 notes.update(evaluator.notes())
+        if failed and not any(comparison.metric == self.rule.metric for comparison in comparisons):
+            raise failed[0]
         return tuple(comparisons), notes
 
 
@@ -208,6 +218,10 @@ def _session(line: bytes) -> str:
         return str(json.loads(line)["session"])
     except (ValueError, KeyError, TypeError) as error:
         raise InputError("a line of the corpus cannot be read", fix="build it again: elias corpus build") from error
+
+
+def _first_line(text: str) -> str:
+    return text.partition("\n")[0]
 
 
 def _other_base(candidate: Artifact, served: str) -> InputError:

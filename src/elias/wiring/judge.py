@@ -34,14 +34,14 @@ def make_judge(config: Config, stores: Stores, tell: Callable[[str], None] = lam
         corpora=stores.corpora,
         blobs=open_blobs(config),
         open_artifact=_opener(config, stores),
-        evaluators=open_evaluators(config),
+        evaluators=open_evaluators(config, tell),
         rule=config.gate,
         clock=SystemClock(),
         tell=tell,
     )
 
 
-def open_evaluators(config: Config) -> dict[str, Evaluator]:
+def open_evaluators(config: Config, tell: Callable[[str], None] = lambda line: None) -> dict[str, Evaluator]:
     """Those that the configuration names, in its order."""
     from elias.adapters.hardware import threads_available
 
@@ -50,6 +50,7 @@ def open_evaluators(config: Config) -> dict[str, Evaluator]:
         threads=config.training.threads or threads_available(),
         sequence_length=Recipe().sequence_length,
         engines=_engines(config),
+        tell=tell,
     )
     return {name: load_plugin("elias.evaluators", name)(context) for name in config.evaluators}
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +14,7 @@ import pytest
 from elias.adapters.evaluators.heldout_loss import HeldoutLoss
 from elias.errors import DigestMismatch, EliasError, EngineError, InputError
 from elias.ports.evaluator import Contender, EvaluatorContext
+from elias.testing.engine_contract import is_running, wait_until
 from elias.testing.evaluator_suite import EvaluatorSuite, Trial, function_example, write_heldout
 from elias_trainer.contract import BaseModel
 
@@ -125,6 +129,47 @@ def test_a_broken_line_names_its_number(context: Context, field: list[Contender]
     heldout.write_bytes(heldout.read_bytes() + b"{broken\n")
     with pytest.raises(InputError, match="line 3"):
         HeldoutLoss(context()).measure(BASE, field, heldout)
+
+
+def test_how_far_it_is_is_told(
+    context: Context, field: list[Contender], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+    event = '{"kind": "step", "contender": "base", "step": 3, "step_total": 9, "eta_s": 61.2}'
+    program = f"print('noise'); print('ELIAS-EVENT ' + {event!r}); import sys; sys.exit(1)"
+    monkeypatch.setattr("elias.adapters.evaluators.heldout_loss.TELL_EVERY_S", -1.0)
+    evaluator = HeldoutLoss(replace(context(), tell=told.append), [sys.executable, "-c", program])
+    with pytest.raises(EngineError, match="noise"):
+        evaluator.measure(BASE, field, write_heldout(tmp_path / "h", EXAMPLES))
+    assert told == ["heldout_loss: base, 3 of 9 batches, 0:01:01 left"]
+
+
+JUDGE = """
+import pathlib, sys
+from elias.adapters.evaluators import heldout_loss
+from elias.ports.evaluator import Contender, EvaluatorContext
+from elias_trainer.contract import BaseModel
+home = pathlib.Path(sys.argv[1])
+context = EvaluatorContext(home=home, threads=1, sequence_length=512, engines={})
+trainer = [*heldout_loss.TRAINER[:-1], "sleeper"]
+trainer[1] = "-P"  # so that PYTHONPATH counts
+heldout_loss.HeldoutLoss(context, trainer).measure(
+    BaseModel(reference="tiny"), [Contender(name="base", adapter=None)], home / "h"
+)
+"""
+SLEEPER = "import os, pathlib, time; pathlib.Path(os.environ['PID_FILE']).write_text(str(os.getpid())); time.sleep(600)"
+
+
+def test_the_score_program_ends_when_the_judge_is_killed(tmp_path: Path) -> None:
+    write_heldout(tmp_path / "h", EXAMPLES)
+    (tmp_path / "sleeper.py").write_text(SLEEPER)
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path), "PID_FILE": str(tmp_path / "pid")}
+    with subprocess.Popen([sys.executable, "-c", JUDGE, str(tmp_path)], env=environment) as judge:
+        wait_until(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text() != "")
+        process = int((tmp_path / "pid").read_text())
+        assert is_running(process)
+        judge.kill()
+    wait_until(lambda: not is_running(process))
 
 
 class TestContract(EvaluatorSuite):

@@ -125,7 +125,10 @@ class Doctests:
         """Answers come one at a time, so that none depends on what else is in the batch; the sandbox runs beside."""
         with _serving(engine, _to_serve(base, contender), self._context.home) as endpoint:
             with ThreadPoolExecutor(_SANDBOXES) as pool:
-                running = [(task, pool.submit(_check, task, _ask(endpoint, contender.name, task))) for task in tasks]
+                running = []
+                for number, task in enumerate(tasks, 1):
+                    self._context.tell(f"doctests: {contender.name} writes function {number} of {len(tasks)}")
+                    running.append((task, pool.submit(_check, task, _ask(endpoint, contender.name, task))))
             return [_measurement(contender, task, result.result()) for task, result in running]
 
 

@@ -10,7 +10,10 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
+from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +21,25 @@ from elias.adapters.evaluators.heldout import group_of, read_examples
 from elias.domain.corpus import Example, example_line
 from elias.errors import DigestMismatch, EliasError, EngineError, InputError
 from elias.ports.evaluator import Contender, EvaluatorContext, Measurement
-from elias_trainer.contract import BaseModel, Input, ScoreJob, digest_file, to_json, tree_digest
+from elias_trainer.contract import (
+    EVENT_PREFIX,
+    BaseModel,
+    EventKind,
+    Input,
+    ScoreJob,
+    digest_file,
+    to_json,
+    tree_digest,
+)
 
 METRIC = "heldout_loss"
 MOST_EXAMPLES = 200
 """Enough for a narrow interval; a small model on two CPU cores takes some minutes for them."""
-TRAINER = (sys.executable, "-I", "-m", "elias_trainer")
+TRAINER = (sys.executable, "-I", "-m", "elias.adapters.engines.child", "elias_trainer")
+"""Tied to its standard input: it ends when this process does, however that went."""
+TELL_EVERY_S = 5.0
 _TAIL_CHARACTERS = 1500
+_LINES_KEPT = 50
 _TOLD = re.compile(r"^error: (?P<what>.*?)\n  fix: (?P<fix>.*)\Z", re.M | re.S)
 _ERRORS: Mapping[int, type[EliasError]] = {2: InputError, 4: DigestMismatch}
 """By the program's exit code; any other is an EngineError."""
@@ -79,9 +94,7 @@ class HeldoutLoss:
         command = [*self._trainer, "score", "--job", str(spec), "--out", str(out), "--cache", str(cache)]
         threads = str(self._context.threads)
         environment = {**os.environ, "OMP_NUM_THREADS": threads, "OMP_WAIT_POLICY": "PASSIVE"}
-        ended = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, env=environment, check=False
-        )
+        ended = self._run(command, environment, folder / "stderr")
         if ended.returncode != 0:
             raise _failed(f"it ended with {ended.returncode}", ended)
         try:
@@ -89,6 +102,38 @@ class HeldoutLoss:
                 return [json.loads(line) for line in lines]
         except (OSError, ValueError) as error:
             raise _failed(f"its scores.jsonl cannot be read ({error})", ended) from error
+
+    def _run(
+        self, command: Sequence[str], environment: Mapping[str, str], stderr: Path
+    ) -> subprocess.CompletedProcess[str]:
+        """To its end, telling how far it is; `stderr` is a file, so that neither stream can block the other."""
+        said: deque[str] = deque(maxlen=_LINES_KEPT)
+        told = time.monotonic()
+        with (
+            stderr.open("wb") as errors,
+            subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                env=environment,
+                text=True,
+                errors="replace",
+            ) as process,
+        ):
+            try:
+                for line in process.stdout or ():
+                    if not line.startswith(EVENT_PREFIX):
+                        said.append(line)
+                    elif time.monotonic() - told > TELL_EVERY_S and (progress := _progress(line)):
+                        told = time.monotonic()
+                        self._context.tell(f"{METRIC}: {progress}")
+            except BaseException:  # Ctrl-C
+                process.kill()
+                raise
+            process.wait()
+        text = stderr.read_bytes().decode("utf-8", errors="replace")
+        return subprocess.CompletedProcess(command, process.returncode, "".join(said), text)
 
     def _measurements(
         self, scores: Iterable[dict[str, Any]], examples: Mapping[str, Example], columns: Mapping[str, str]
@@ -113,6 +158,15 @@ class HeldoutLoss:
                     weight=weight,
                     group=group_of(example),
                 )
+
+
+def _progress(line: str) -> str | None:
+    """Of a line that carries an event; None for one that says nothing new."""
+    event = json.loads(line.removeprefix(EVENT_PREFIX))
+    if event.get("kind") != EventKind.STEP:
+        return None
+    left = timedelta(seconds=round(event["eta_s"]))
+    return f"{event['contender']}, {event['step']} of {event['step_total']} batches, {left} left"
 
 
 def _written(folder: Path, name: str, examples: Iterable[Example]) -> Input:
