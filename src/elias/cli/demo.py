@@ -55,7 +55,7 @@ def _walk(place: Path, base: str, steps: int) -> None:
     _run(place, "corpus", "build")
     _run(place, "kaggle", "quota")
     _run(place, "plan", "--strategy", "kaggle", "--base", base)
-    train = ["--base", base, "--steps", str(steps), "--segment-steps", str(-(-steps // 2)), "--sequence-length", "128"]
+    train = ["--base", base, "--steps", str(steps), "--segment-steps", str(-(-steps // 2)), "--sequence-length", "512"]
     _run(place, "train", "--strategy", "kaggle", *train, "--yes")
     _run(place, "model", "verify", "latest")
 
@@ -71,7 +71,8 @@ def _run(place: Path, *words: str) -> None:
             _say(f"  {line.rstrip()}")
     if process.returncode:
         raise BackendError(
-            f"emulated: that command left with exit code {process.returncode}", fix="its own lines above say why"
+            f"emulated: that command left with exit code {process.returncode}",
+            fix="its own lines above say why (emulated)",
         )
 
 

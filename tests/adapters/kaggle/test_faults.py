@@ -22,6 +22,7 @@ LONG = {
 }
 
 
+@pytest.mark.slow
 def test_a_job_that_is_never_given_its_own_parcel_fails_after_a_bounded_number_of_pushes(
     make_backend: Callable[..., KaggleBackend], place: Any
 ) -> None:
@@ -60,6 +61,7 @@ def test_a_dataset_that_is_slow_is_waited_for(place: Any) -> None:
     assert seen[-1].state is SegmentState.DONE
 
 
+@pytest.mark.slow
 def test_a_dataset_that_never_becomes_ready_is_sent_three_times_and_then_given_up(
     make_backend: Callable[..., KaggleBackend], place: Any
 ) -> None:
@@ -98,6 +100,7 @@ def test_an_outage_while_it_runs_is_waited_out(make_backend: Callable[..., Kaggl
     assert seen[-1].state is SegmentState.DONE and place.pushes() == 1
 
 
+@pytest.mark.slow
 def test_an_outage_that_outlasts_all_patience_ends_the_segment_and_names_the_cause(
     make_backend: Callable[..., KaggleBackend], place: Any
 ) -> None:
@@ -110,6 +113,7 @@ def test_an_outage_that_outlasts_all_patience_ends_the_segment_and_names_the_cau
     assert "could not be asked" in ended.failure.message and "kaggle.com/status" in ended.failure.fix
 
 
+@pytest.mark.slow
 def test_credentials_that_are_no_longer_accepted_do_not_lose_a_session_under_way(place: Any) -> None:
     place.submit()
     place.running()
@@ -130,6 +134,7 @@ def test_a_call_that_hangs_is_cut_off_and_asked_again(make_backend: Callable[...
     assert time.monotonic() - began < 8.0, "a hung socket was waited for"
 
 
+@pytest.mark.slow
 def test_an_upload_that_hangs_is_cut_off_and_sent_again(make_backend: Callable[..., KaggleBackend], place: Any) -> None:
     place.backend = make_backend(http_read="0.5s")
     place.fault(FaultKind.HANG, "upload", seconds=8.0)
@@ -150,6 +155,7 @@ def test_a_truncated_download_is_fetched_again(place: Any) -> None:
     assert place.checkpoint() == 12
 
 
+@pytest.mark.slow
 def test_a_file_that_kaggle_itself_has_damaged_fails_the_segment_and_the_whole_checkpoint_is_kept(
     make_backend: Callable[..., KaggleBackend], place: Any
 ) -> None:
@@ -183,6 +189,7 @@ def test_a_session_that_is_ended_from_outside_is_preempted_and_its_newest_checkp
     assert ended.started_at is not None
 
 
+@pytest.mark.slow
 def test_a_session_that_breaks_keeps_its_checkpoint(place: Any) -> None:
     place.fault(FaultKind.SESSION_ERROR, "SaveKernel", seconds=2.5)
     place.submit(**LONG)
@@ -200,6 +207,7 @@ def test_a_kernel_that_vanished_is_a_failure_worth_another_try(place: Any) -> No
     assert any("does not show the kernel" in (status.note or "") for status in seen), "given up at the first 404"
 
 
+@pytest.mark.slow
 def test_a_kernel_that_kaggle_does_not_show_for_a_moment_is_not_given_up(
     make_backend: Callable[..., KaggleBackend], place: Any
 ) -> None:
@@ -231,6 +239,7 @@ def test_an_exhausted_quota_is_waited_for_until_its_refresh(place: Any) -> None:
     assert place.ended().state is SegmentState.DONE
 
 
+@pytest.mark.slow
 def test_other_use_of_the_account_makes_the_session_shorter(
     make_backend: Callable[..., KaggleBackend], place: Any
 ) -> None:
@@ -254,6 +263,7 @@ def test_two_sessions_at_once_is_the_most_for_all_runs_of_the_node(place: Any) -
     assert place.backend.quota().running == 2
 
 
+@pytest.mark.slow
 def test_sessions_of_other_programs_on_the_account_are_waited_for(place: Any) -> None:
     place.emulated.disk.configure(gpu_sessions_at_once=0)
     place.submit()
@@ -270,6 +280,7 @@ def test_a_push_whose_answer_is_lost_is_found_again_and_never_repeated(place: An
     assert place.pushes() == 1
 
 
+@pytest.mark.slow
 def test_a_push_that_never_arrived_is_sent_again_once_that_is_clear(place: Any) -> None:
     place.fault(FaultKind.HTTP_500, "SaveKernel")
     place.submit()
@@ -278,6 +289,7 @@ def test_a_push_that_never_arrived_is_sent_again_once_that_is_clear(place: Any) 
     assert seen[-1].state is SegmentState.DONE and place.pushes() == 2
 
 
+@pytest.mark.slow
 def test_a_lost_answer_to_an_upload_sends_nothing_twice(place: Any) -> None:
     place.fault(FaultKind.LOST_ANSWER, "CreateDataset")
     place.submit()
@@ -293,6 +305,7 @@ def test_a_push_refused_with_status_200_is_an_error_with_its_fix(place: Any) -> 
     assert "not phone verified" in ended.failure.message and "kaggle.com/settings" in ended.failure.fix
 
 
+@pytest.mark.slow
 def test_sources_that_stay_unknown_are_an_error_after_a_bounded_number_of_tries(
     make_backend: Callable[..., KaggleBackend], place: Any
 ) -> None:
@@ -305,6 +318,7 @@ def test_sources_that_stay_unknown_are_an_error_after_a_bounded_number_of_tries(
     assert place.pushes() == 2
 
 
+@pytest.mark.slow
 def test_a_live_log_that_is_cut_is_read_on_and_no_event_comes_twice(place: Any) -> None:
     place.fault(FaultKind.TRUNCATED, "logs", times=3)
     place.submit(base=fake_base(step_s=0.1))
@@ -325,6 +339,7 @@ def test_cancelling_before_the_push_pushes_nothing(place: Any) -> None:
     assert place.ended().state is SegmentState.CANCELLED and place.pushes() == 0
 
 
+@pytest.mark.slow
 def test_cancelling_by_deletion_ends_the_session_at_once(
     make_backend: Callable[..., KaggleBackend], place: Any
 ) -> None:
@@ -336,6 +351,7 @@ def test_cancelling_by_deletion_ends_the_session_at_once(
     assert not list(place.emulated.disk.root.glob("kernels/ada/*"))
 
 
+@pytest.mark.slow
 def test_a_node_that_dies_between_two_calls_goes_on_with_a_new_process(
     make_backend: Callable[..., KaggleBackend], place: Any
 ) -> None:
@@ -346,6 +362,7 @@ def test_a_node_that_dies_between_two_calls_goes_on_with_a_new_process(
     assert place.ended().state is SegmentState.DONE and place.pushes() == 1
 
 
+@pytest.mark.slow
 def test_what_is_left_on_kaggle_goes_when_the_run_is_over(place: Any) -> None:
     place.submit()
     place.ended()
@@ -354,6 +371,7 @@ def test_what_is_left_on_kaggle_goes_when_the_run_is_over(place: Any) -> None:
     assert not list(place.emulated.disk.root.glob("datasets/ada/*"))
 
 
+@pytest.mark.slow
 def test_what_could_not_be_removed_is_removed_when_the_next_segment_begins(
     make_backend: Callable[..., KaggleBackend], place: Any
 ) -> None:
@@ -368,6 +386,7 @@ def test_what_could_not_be_removed_is_removed_when_the_next_segment_begins(
     assert not list(place.emulated.disk.root.glob("kernels/ada/*"))
 
 
+@pytest.mark.slow
 def test_a_base_that_the_notebook_could_not_fetch_is_refused_before_anything_is_sent(place: Any) -> None:
     base = BaseModel(reference="deepseek-ai/deepseek-coder-6.7b-instruct")
     need = Need(base=base, recipe=Recipe(), label=Label.PUBLIC, corpus_bytes=1)

@@ -51,6 +51,7 @@ def test_private_data_is_trained_on_and_nothing_of_it_is_readable_there(place: A
     assert all(push["body"]["isPrivate"] for push in place.emulated.disk.requests("SaveKernel"))
 
 
+@pytest.mark.slow
 def test_public_data_travels_readable(place: Any) -> None:
     place.submit(label=Label.PUBLIC)
     place.ended()
@@ -67,6 +68,7 @@ def test_the_keys_dataset_is_deleted_while_the_job_still_runs(place: Any) -> Non
     assert place.ended().state is SegmentState.PAUSED
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "seconds"), [(FaultKind.SESSION_ERROR, 0.1), (FaultKind.VANISHED, 0.1), (FaultKind.STALE_DATASET, 0.0)]
 )
@@ -94,6 +96,7 @@ def test_a_cancelled_segment_leaves_no_key_behind(place: Any) -> None:
     assert keys_there(place) == []
 
 
+@pytest.mark.slow
 def test_a_key_that_could_not_be_deleted_is_deleted_later(
     make_backend: Callable[..., KaggleBackend], place: Any
 ) -> None:
@@ -141,6 +144,7 @@ def test_the_key_may_come_from_a_kaggle_secret_and_then_no_dataset_ever_holds_it
     assert showing(place.emulated.disk.root, READABLE) == []
 
 
+@pytest.mark.slow
 def test_the_wrong_kaggle_secret_opens_nothing(make_backend: Callable[..., KaggleBackend], place: Any) -> None:
     mine, other = pyrage.x25519.Identity.generate(), pyrage.x25519.Identity.generate()
     place.emulated.disk.set_secrets({"ELIAS_KEY": str(other)})
