@@ -256,10 +256,11 @@ class Coordinator:
         left = time_left(run.bounds, segments, self.means.clock.now())
         is_last = left is not None and planned.span is not None and left <= max(planned.span, SHORTEST_END)
         start, steps = newest_checkpoint(segments), run.bounds.segment_steps
+        every = self.pace.checkpoint_every if run.checkpoint_every is None else run.checkpoint_every
         return Limits(
             seconds=planned.span.total_seconds() if planned.span else None,
             at_deadline=AtDeadline.FINISH if is_last else AtDeadline.PAUSE,
-            checkpoint_every_s=(run.checkpoint_every or self.pace.checkpoint_every).total_seconds(),
+            checkpoint_every_s=every.total_seconds(),
             stop_at_step=(start.step if start else 0) + steps if steps else None,
         )
 
