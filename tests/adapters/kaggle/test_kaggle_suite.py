@@ -1,10 +1,13 @@
 """The shipped contract suite, against the emulated Kaggle."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from elias.adapters.backends.kaggle import KaggleBackend
+from elias.domain.label import Label
 from elias.domain.run import SegmentState
 from elias.ports.backend import Backend
 from elias.testing.backend_suite import BackendSuite, MakeBundle
@@ -37,3 +40,14 @@ class TestKaggle(BackendSuite):
         assert self.wait(backend, handle).state is SegmentState.CANCELLED
         backend.fetch(handle, tmp_path / "home")
         assert self.checkpoint(tmp_path / "home").exists()
+
+
+def test_the_shipped_notebook_runs_as_it_is_and_shows_its_cells(
+    make_backend: Callable[..., KaggleBackend], place: Any
+) -> None:
+    """Everywhere else the template's cells run as a script."""
+    place.backend = make_backend(template=None)
+    place.submit(label=Label.PRIVATE)
+    assert place.ended().state is SegmentState.DONE
+    [page] = place.emulated.disk.root.glob("kernels/ada/*/versions/1/kaggle/working/__notebook__.ipynb")
+    assert "the trainer left with exit code 0" in page.read_text()
