@@ -29,6 +29,30 @@ QUICK = {
 }
 
 
+LONG = (
+    "test_a_final_state_stays",
+    "test_fetching_twice_changes_nothing",
+    "test_a_changed_checkpoint_is_refused_by_name",
+    "refused_before_anything_is_copied[shared]",
+    "test_what_was_forgotten_is_still_known",
+    "test_events_come_in_order_and_once",
+    "delay_the_segment_and_no_more[http_429]",
+    "delay_the_segment_and_no_more[html]",
+    "test_a_truncated_download_is_fetched_again",
+    "test_a_stale_version_that_is_replaced_in_time",
+    "[cancelled_from_web]",
+    "test_the_output_of_a_notebook_is_adopted",
+    "test_a_node_killed_between_two_calls",
+)
+"""Sessions upon sessions: `make test` runs them, `make quick` does not. Some come from the shared suite."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if "adapters/kaggle" in item.nodeid and any(name in item.nodeid for name in LONG):
+            item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture
 def emulated(tmp_path: Path) -> Iterator[KaggleEmulator]:
     with KaggleEmulator(tmp_path / "emulated") as emulator:

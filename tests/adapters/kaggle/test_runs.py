@@ -25,7 +25,7 @@ from elias.testing.fake_trainer import fake_base
 from elias.testing.kaggle_emulator import KaggleEmulator
 from elias.wiring.stores import open_stores
 from elias.wiring.train import open_training
-from elias_trainer.contract import Recipe, digest_bytes
+from elias_trainer.contract import Recipe, canonical_json, digest_bytes
 
 HERE = Path(__file__).parent
 STEPS = 40
@@ -192,3 +192,46 @@ def test_a_node_killed_after_any_request_goes_on(
     number: int, emulated: KaggleEmulator, account: None, tmp_path: Path, script: str
 ) -> None:
     kill_at(number, emulated, tmp_path / "node", script)
+
+
+@pytest.mark.slow
+def test_the_real_trainer_gives_the_same_bytes_in_two_kaggle_sessions_as_in_one_piece_here(
+    emulated: KaggleEmulator, account: None, tmp_path: Path, script: str
+) -> None:
+    from elias.wiring.train import write_trainer_archive
+    from elias_trainer.contract import BaseModel
+
+    home = tmp_path / "node"
+    lines = [
+        {
+            "id": f"example-{number}",
+            "source": "code",
+            "stage": None,
+            "messages": [
+                {"role": "user", "content": f"What is {number} and one?"},
+                {"role": "assistant", "content": f"It is {number + 1}, and {number + 2} comes after it."},
+            ],
+            "weight_ppm": 1_000_000,
+        }
+        for number in range(8)
+    ]
+    config = node_process.config_of(home, emulated.url, script)
+    parts = replace(node_process.parts_of(home), archive=write_trainer_archive)
+    with open_training(config, parts) as training:
+        train = parts.blobs.put(io.BytesIO(b"".join(canonical_json(line) + b"\n" for line in lines)))
+        corpus = replace(corpus_in(home), train=train, heldout=train, train_examples=8)
+        training.stores.corpora.add(corpus)
+        training.launch()
+        recipe = Recipe(max_steps=4, batch_size=2, sequence_length=256, rank=4)
+        artifacts = []
+        for strategy, bounds in (("local", Bounds()), ("kaggle", Bounds(segment_steps=2))):
+            asked = Wanted(strategy=strategy, base=BaseModel(reference="tiny"), recipe=recipe, bounds=bounds)
+            run = new_run(asked, corpus, SystemClock())
+            training.runs.begin(run)
+            end = time.monotonic() + 120
+            while not (seen := training.stores.runs.get(run.id)).state.is_final:
+                assert time.monotonic() < end and seen.state is not RunState.FAILED, seen
+                time.sleep(0.1)
+            artifacts.append(seen.artifact)
+        assert len(training.stores.runs.segments(run.id)) == 2
+    assert artifacts[0] == artifacts[1] is not None
