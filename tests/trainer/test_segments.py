@@ -129,10 +129,10 @@ def test_a_signal_while_torch_is_imported_pauses_too(place: MakePlace, after_s: 
 
 def test_a_step_in_flight_is_left_and_done_again(place: MakePlace, forge: Forge) -> None:
     # The whole epoch is one step, of seconds: it is under way and far from its end.
-    made = place(lines=chats(2000), accumulation=1000)
+    made = place(lines=chats(6000), accumulation=3000)
     child = forge.start(made)
     until(lambda: any(event.get("phase") == "corpus" for event in made.events))
-    pause(0.5)
+    pause(2.0)
     assert child.kill(signal.SIGTERM) == 0
     assert made.result.outcome is Outcome.PAUSED
     assert (made.result.step, made.steps()) == (0, {})
