@@ -84,6 +84,7 @@ def test_what_a_path_looks_like_decides_who_reads_it(tmp_path: Path) -> None:
     (tmp_path / ".git").mkdir()
     (tmp_path / "x.csv").touch()
     assert sources_of(tmp_path) == ("git", "code")
+    (tmp_path / "c.jsonl").touch()
     assert sources_of(tmp_path / "c.jsonl") == ("chat",)
     with pytest.raises(InputError, match="none of the things"):
         sources_of(tmp_path / "x.csv")

@@ -15,7 +15,7 @@ import typer
 from elias.cli.node_client import NoNode, find_node
 from elias.cli.output import Json, emit_json, say
 from elias.cli.status import status_lines
-from elias.errors import EliasError, EngineError
+from elias.errors import ConfigError, EliasError, EngineError
 
 if TYPE_CHECKING:
     from elias.config import Config
@@ -59,7 +59,11 @@ def _running(home: Path) -> dict[str, Any] | None:
 def _detach(config: Config, port: int | None) -> dict[str, Any]:
     """Start it in a session of its own; its status once a model answers. Raises what the node raised."""
     log = config.home / _LOG_FILE
-    log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        what = f"{config.home} cannot be this node's home: {error.strerror}"
+        raise ConfigError(what, fix="set ELIAS_HOME to a folder that you can write to") from error
     words = ["up", "--foreground", "--json", *([] if port is None else ["--port", str(port)])]
     with log.open("ab") as stream:
         begin = stream.tell()

@@ -78,7 +78,7 @@ def error_of(run: Run, segments: Sequence[Segment]) -> EliasError:
     kind = kinds.get(run.failure or (failure.kind if failure else FailureKind.USER), BackendError)
     kept = f"the checkpoint at step {last.end.step}" if last and last.end else None
     fix = fix.removesuffix(")") or (failure.fix if failure else f"elias run show {run.id}")
-    return kind(what, fix=f"{fix}; then: elias run resume {run.id}", kept=kept)
+    return kind(what, fix=f"{fix}; then: elias run resume {run.id}, or begin another one: elias train", kept=kept)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -65,7 +65,8 @@ def make_node(config: Config) -> tuple[Path, ...]:
             made.append(config.home / CONFIG_FILE)
     except OSError as error:
         raise ConfigError(
-            f"{config.home} cannot be this node's home: {error}", fix="set ELIAS_HOME to a folder that you can write to"
+            f"{config.home} cannot be this node's home: {error.strerror or error}",
+            fix="set ELIAS_HOME to a folder that you can write to",
         ) from error
     had_database = (config.home / DATABASE_FILE).exists()
     open_stores(config).close()

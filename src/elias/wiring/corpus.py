@@ -68,9 +68,9 @@ def sources_of(path: Path) -> tuple[str, ...]:
         return ("git", "code") if (path / ".git").exists() else ("code",)
     if path.suffix == ".py":
         return ("code",)
-    if path.suffix in CHAT_SUFFIXES or not path.exists():
+    if path.suffix in CHAT_SUFFIXES and path.exists():
         return ("chat",)
     raise InputError(
-        f"{path} is none of the things to train on",
+        f"{path} is none of the things to train on" if path.exists() else f"{path} is not there",
         fix="give a .jsonl file of conversations, a folder or file of Python code, or a git repository",
     )

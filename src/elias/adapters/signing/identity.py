@@ -138,11 +138,11 @@ def _write_secret(path: Path, text: str) -> None:
     scratch = path.with_name(f".{path.name}.{os.getpid()}.part")
     scratch.unlink(missing_ok=True)
     handle = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(handle, "w", encoding="ascii") as stream:
-        stream.write(text)
-        stream.flush()
-        os.fsync(stream.fileno())
     try:
+        with os.fdopen(handle, "w", encoding="ascii") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
         os.link(scratch, path)
     except FileExistsError:
         return  # another `init` came first: its seed stays, and ours was never used
