@@ -22,7 +22,6 @@ from elias.domain.run import SegmentState
 from elias.errors import ConfigError, DiskFull
 from elias.ports.backend import Backend, BackendContext
 from elias.testing.backend_suite import BackendSuite, MakeBundle
-from elias.testing.bundles import need_of
 from elias_trainer.contract import BaseModel, Limits, Recipe
 
 
