@@ -67,7 +67,7 @@ def walked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Walked]:
 def paused_run(home: Path) -> str:
     """One that has trained a little: its id."""
     command = [sys.executable, "-c", "from elias.cli import main; main()", *TRAIN.split()]
-    with subprocess.Popen([*command, "--steps", "300", "--checkpoint-minutes", "0"], env=dict(os.environ)) as child:
+    with subprocess.Popen([*command, "--steps", "150", "--checkpoint-minutes", "0.005"], env=dict(os.environ)) as child:
         until(lambda: list(home.glob("backends/local/segments/*/out/checkpoint/step-*/manifest.json")))
         assert elias("run pause latest") == 0
         assert child.wait(PATIENCE_S) == 0
