@@ -59,6 +59,12 @@ def test_from_a_source_tree_to_a_finished_run_and_its_numbers(tmp_path, capsys):
     assert elias("metrics") == 0
     assert "7/7" in capsys.readouterr().out
 
+    for command in ("run watch", "run show", "run logs", f"run show {run['id'][:-2]}"):
+        assert elias(f"{command} --json") == 0, "a run that has ended is shown as it ended"
+        assert run["id"] in capsys.readouterr().out
+    assert elias("run watch") == 0
+    assert "7 steps" in capsys.readouterr().out
+
     assert elias("run cancel latest") == 4, "a finished run cannot be cancelled"
     assert "begin another one" in capsys.readouterr().err
 

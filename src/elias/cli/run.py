@@ -31,7 +31,7 @@ def list_runs(json: Json = False) -> None:
 
 
 @app.command()
-def show(run: RunId, json: Json = False) -> None:
+def show(run: RunId = "latest", json: Json = False) -> None:
     """One run, with its segments."""
     from elias.cli.carry import describe
 
@@ -53,7 +53,7 @@ def show(run: RunId, json: Json = False) -> None:
 
 
 @app.command()
-def watch(run: RunId, json: Json = False) -> None:
+def watch(run: RunId = "latest", json: Json = False) -> None:
     """Follow a run to its end; where nobody carries it, carry it from here."""
     from elias.cli.carry import carry_and_answer
 
@@ -71,7 +71,7 @@ def carry(run: RunId) -> None:
 
 
 @app.command()
-def logs(run: RunId, json: Json = False) -> None:
+def logs(run: RunId = "latest", json: Json = False) -> None:
     """What the trainer said: its events, and whatever else it printed."""
     from elias.cli.progress import line_of
     from elias.ports.backend import HasLog
@@ -94,7 +94,7 @@ def logs(run: RunId, json: Json = False) -> None:
 
 
 @app.command()
-def pause(run: RunId, json: Json = False) -> None:
+def pause(run: RunId = "latest", json: Json = False) -> None:
     """End its step, write a checkpoint, wait for `resume`."""
     from elias.cli.carry import carry_and_answer
 
@@ -113,7 +113,7 @@ def cancel(run: RunId, json: Json = False) -> None:
 
 @app.command()
 def resume(
-    run: RunId,
+    run: RunId = "latest",
     detach: Annotated[bool, typer.Option("--detach", help="Go on in the background.")] = False,
     json: Json = False,
 ) -> None:
