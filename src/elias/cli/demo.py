@@ -7,11 +7,13 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from elias.cli.output import Json, emit_json
 from elias.errors import BackendError, InputError
 
 app = typer.Typer(add_completion=False, help="Shows a strategy without an account.")
@@ -30,21 +32,26 @@ def demo(
     base: Annotated[str, typer.Option(help="tiny or starter.")] = "tiny",
     steps: Annotated[int, typer.Option(min=2, help="Optimizer steps, in two sessions.")] = 8,
     home: Annotated[Path | None, typer.Option(help="Kept afterwards.  [default: a temporary folder]")] = None,
+    json: Json = False,
 ) -> None:
     """Capture, corpus, two sealed Kaggle sessions, a verified model: for real, but on an emulated Kaggle."""
     if what != "kaggle":
         raise InputError(f"there is no demo called {what!r}", fix="elias demo kaggle")
     from elias.testing.kaggle_emulator import KaggleEmulator
 
-    with tempfile.TemporaryDirectory(prefix="elias-demo-") as scratch:
+    said = redirect_stdout(sys.stderr if json else sys.stdout)
+    with said, tempfile.TemporaryDirectory(prefix="elias-demo-") as scratch:
         place = (home or Path(scratch)).absolute()
         place.mkdir(parents=True, exist_ok=True)
         with KaggleEmulator(place / "emulated-kaggle") as emulated:
             (place / "node").mkdir(exist_ok=True)
             (place / "node" / "config.toml").write_text(CONFIG.format(url=emulated.url))
             _walk(place, base, steps)
-            pushed = len(emulated.disk.requests("SaveKernel"))
-            _say(f"{pushed} kernels were pushed and run; what is left there: {_left(emulated.disk.root)}")
+            pushed, left = len(emulated.disk.requests("SaveKernel")), _left(emulated.disk.root)
+    if json:
+        emit_json({"emulated": True, "kernels_run": pushed, "left_there": left})
+    else:
+        _say(f"{pushed} kernels were pushed and run; what is left there: {', '.join(left) or 'nothing'}")
 
 
 def _walk(place: Path, base: str, steps: int) -> None:
@@ -83,9 +90,8 @@ def _environment(place: Path) -> dict[str, str]:
     return kept | account | {"ELIAS_HOME": str(place / "node"), "PYTHONUNBUFFERED": "1", "HF_HUB_OFFLINE": "1"}
 
 
-def _left(root: Path) -> str:
-    found = [path.name for kind in ("kernels", "datasets") for path in root.glob(f"{kind}/*/*")]
-    return ", ".join(found) or "nothing"
+def _left(root: Path) -> list[str]:
+    return [path.name for kind in ("kernels", "datasets") for path in root.glob(f"{kind}/*/*")]
 
 
 def _say(line: str) -> None:
