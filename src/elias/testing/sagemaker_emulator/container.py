@@ -170,10 +170,11 @@ def _environment(request: Json, arn: str, place: Place) -> dict[str, str]:
         "TRAINING_JOB_NAME": request["TrainingJobName"],
         "TRAINING_JOB_ARN": arn,
         "AWS_REGION": place.region,
+        "SM_STUDIO_LOCAL_MODE": "true",  # else the toolkit waits for a name server to know algo-1
         "AWS_DEFAULT_REGION": place.region,
     }
     if not place.is_private:
-        made |= {"SAGEMAKER_BASE_DIR": str(place.tree), "SM_STUDIO_LOCAL_MODE": "true"}
+        made["SAGEMAKER_BASE_DIR"] = str(place.tree)
     if not request.get("EnableNetworkIsolation"):
         made |= {
             "AWS_ACCESS_KEY_ID": ROLE_KEY,
