@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import time
 from typing import Any
@@ -19,10 +20,8 @@ class JobLog:
         self._stream = f"{request['TrainingJobName']}/algo-1-{time.time_ns() // 1_000_000}"
         definitions = request["AlgorithmSpecification"].get("MetricDefinitions") or []
         self._metrics = [(entry["Name"], re.compile(entry["Regex"])) for entry in definitions]
-        try:
+        with contextlib.suppress(logs.exceptions.ResourceAlreadyExistsException):  # by an earlier job
             logs.create_log_group(logGroupName=GROUP)
-        except logs.exceptions.ResourceAlreadyExistsException:  # by an earlier job
-            self._logs = logs
         logs.create_log_stream(logGroupName=GROUP, logStreamName=self._stream)
 
     def put(self, lines: list[str]) -> dict[str, float]:
