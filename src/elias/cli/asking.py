@@ -14,13 +14,18 @@ from elias.config.schema import Config
 from elias.domain.run import Bounds
 from elias.errors import InputError, NotFound
 from elias.services.runs import Wanted
-from elias_trainer.contract import BaseModel, Method, Objective, Recipe
+from elias_trainer.contract import BaseModel, Method, Objective, Precision, Recipe
 
 Strategy = Annotated[str | None, typer.Option(help="local, hybrid, or the name of a backend.  [default: local]")]
 Base = Annotated[str | None, typer.Option(help="A Hugging Face id, a folder, a GGUF file, `starter` or `tiny`.")]
 Corpus = Annotated[str, typer.Option(help="A corpus, by the beginning of its digest.")]
 Minutes = Annotated[float | None, typer.Option(min=0.01, help="Training time, all segments together.")]
 Epochs = Annotated[float | None, typer.Option(min=0.01, help="Passes over the corpus.  [default: 1]")]
+BatchSize = Annotated[int, typer.Option(min=1, help="Sequences at a time.")]
+Length = Annotated[int, typer.Option(min=16, help="Tokens; longer examples are cut.")]
+Recompute = Annotated[
+    bool, typer.Option("--gradient-checkpointing", help="Less memory, a third more time: activations are made again.")
+]
 Steps = Annotated[int | None, typer.Option(min=1, help="Optimizer steps, in place of --epochs.")]
 
 
@@ -39,6 +44,8 @@ class Asked:
     sequence_length: int = 1024
     learning_rate: float = 2e-4
     packing: bool = False
+    precision: Precision = Precision.AUTO
+    gradient_checkpointing: bool = False
     seed: int = 0
     checkpoint_every: timedelta | None = None
     segment_steps: int | None = None
@@ -63,6 +70,8 @@ def wanted_run(config: Config, asked: Asked) -> Wanted:
         sequence_length=asked.sequence_length,
         learning_rate=asked.learning_rate,
         packing=asked.packing,
+        precision=asked.precision,
+        gradient_checkpointing=asked.gradient_checkpointing,
         epochs=asked.epochs or 1.0,
         max_steps=asked.steps,
         seed=asked.seed,

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from elias.cli.asking import Base, Corpus, Epochs, Minutes, Steps, Strategy
+from elias.cli.asking import Base, BatchSize, Corpus, Epochs, Length, Minutes, Recompute, Steps, Strategy
 from elias.cli.output import Json, emit_json, say
 from elias.domain.plan import Plan
 from elias_trainer.contract import Method
@@ -23,6 +23,9 @@ def plan(
     epochs: Epochs = None,
     steps: Steps = None,
     method: Annotated[Method, typer.Option(help="What is trained.")] = Method.LORA,
+    batch_size: BatchSize = 4,
+    sequence_length: Length = 1024,
+    gradient_checkpointing: Recompute = False,
     json: Json = False,
 ) -> None:
     """Where a training run would go, and why not elsewhere. Starts nothing, and exits 4 when nothing takes it."""
@@ -32,7 +35,8 @@ def plan(
 
     config = load()
     asked = Asked(
-        strategy=strategy, base=base, max_minutes=max_minutes, epochs=epochs, steps=steps, method=method
+        strategy=strategy, base=base, max_minutes=max_minutes, epochs=epochs, steps=steps, method=method,
+        batch_size=batch_size, sequence_length=sequence_length, gradient_checkpointing=gradient_checkpointing,
     )  # fmt: skip
     wanted = wanted_run(config, asked)
     with open_training(config) as training:

@@ -8,9 +8,9 @@ from typing import Annotated
 
 import typer
 
-from elias.cli.asking import Base, Corpus, Epochs, Minutes, Steps, Strategy
+from elias.cli.asking import Base, BatchSize, Corpus, Epochs, Length, Minutes, Recompute, Steps, Strategy
 from elias.cli.output import Json, Yes, ask, say
-from elias_trainer.contract import Method, Objective
+from elias_trainer.contract import Method, Objective, Precision
 
 app = typer.Typer(add_completion=False)
 
@@ -29,11 +29,13 @@ def train(
     method: Annotated[Method, typer.Option(help="What is trained.")] = Method.LORA,
     objective: Annotated[Objective, typer.Option(help="What it learns from.")] = Objective.SFT,
     rank: Annotated[int, typer.Option(min=1, help="Of LoRA's matrices.")] = 16,
-    batch_size: Annotated[int, typer.Option(min=1, help="Sequences at a time.")] = 4,
+    batch_size: BatchSize = 4,
     accumulation: Annotated[int, typer.Option(min=1, help="Batches to an optimizer step.")] = 1,
-    sequence_length: Annotated[int, typer.Option(min=16, help="Tokens; longer examples are cut.")] = 1024,
+    sequence_length: Length = 1024,
     learning_rate: Annotated[float, typer.Option(min=0, help="At its highest.")] = 2e-4,
     packing: Annotated[bool, typer.Option(help="Several examples in one sequence.")] = False,
+    precision: Annotated[Precision, typer.Option(help="Of the arithmetic; the CPU has fp32 alone.")] = Precision.AUTO,
+    gradient_checkpointing: Recompute = False,
     seed: Annotated[int, typer.Option(min=0, help="Of data order and dropout.")] = 0,
     checkpoint_minutes: Annotated[float | None, typer.Option(min=0, help="Between two checkpoints.")] = None,
     segment_steps: Annotated[int | None, typer.Option(min=1, help="Steps in a segment at most.")] = None,
@@ -54,7 +56,8 @@ def train(
     asked = Asked(
         strategy=strategy, base=base, max_minutes=max_minutes, epochs=epochs, steps=steps, method=method,
         objective=objective, rank=rank, batch_size=batch_size, accumulation=accumulation,
-        sequence_length=sequence_length, learning_rate=learning_rate, packing=packing, seed=seed,
+        sequence_length=sequence_length, learning_rate=learning_rate, packing=packing,
+        precision=precision, gradient_checkpointing=gradient_checkpointing, seed=seed,
         checkpoint_every=timedelta(minutes=checkpoint_minutes) if checkpoint_minutes is not None else None,
         segment_steps=segment_steps,
     )  # fmt: skip

@@ -27,7 +27,7 @@ DEFAULT_FILE = """\
 # checkpoint_every = "5m"
 # lease = "30s"                 # a trainer that nobody asks after for this long pauses by itself
 # allow_code = false            # whether Python code that comes with a model may run
-# threads = 4                   # default: all cores, or all but one while a model is served
+# threads = 4                   # default: all that the process may use
 
 [gate]
 # metric = "heldout_loss"

@@ -42,7 +42,7 @@ class Training:
     lease: timedelta = timedelta(seconds=30)
     allow_code: bool = False
     threads: int | None = None
-    """CPU threads for a trainer; None is all cores while nothing is served, else all but one."""
+    """CPU threads for a trainer; None is all that the process may use."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
