@@ -22,6 +22,8 @@ from elias.cli.shell import run_command
 from elias.errors import NotFound
 
 PROBE = "elias.cli.probe"
+HEED_CTRL_C = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+"""Whoever is started in the background of a script is born deaf to it."""
 TAKE_TERMINAL = "import fcntl, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); "
 MANY = "for n in range(9000): print('a line of some length', n)"
 
@@ -141,7 +143,7 @@ def typed_at_a_terminal(folder: Path, body: str, keys: bytes) -> tuple[int, str]
     """The exit code and all that was shown, when `keys` are typed at the question."""
     person, terminal = pty.openpty()
     process = subprocess.Popen(
-        shlex.split(probe_of(TAKE_TERMINAL + body)),
+        shlex.split(probe_of(HEED_CTRL_C + TAKE_TERMINAL + body)),
         stdin=terminal, stdout=terminal, stderr=terminal, cwd=folder, start_new_session=True,
     )  # fmt: skip
     os.close(terminal)

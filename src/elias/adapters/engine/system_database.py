@@ -87,11 +87,10 @@ class SystemDatabase:
 class _ToStructlog(logging.Handler):
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
-        self._log: Any = structlog.wrap_logger(structlog.PrintLogger(sys.stderr))
 
     def emit(self, record: logging.LogRecord) -> None:
-        is_error = record.levelno >= logging.ERROR
-        say = self._log.error if is_error else self._log.warning
+        log: Any = structlog.wrap_logger(structlog.PrintLogger(sys.stderr))  # as it is now: it may have been replaced
+        say = log.error if record.levelno >= logging.ERROR else log.warning
         cause = record.exc_info[1] if record.exc_info else None
         say("engine.dbos", message=record.getMessage(), **({"cause": repr(cause)} if cause else {}))
 
