@@ -106,7 +106,9 @@ def test_a_flipped_byte_is_refused_and_its_file_named(
                 code = elias(command.replace("PAUSED", walked.paused))
                 said = capfd.readouterr()
             assert code == 4, f"{path.name}, {where}: {said.err}"
-            assert str(path) in said.err or (path.parent.name == "adapter" and path.name in said.err), where
+            # a changed list of digests may read as a change of what it lists: one of the two is named
+            named = path.parent if path.name == "manifest.json" else path
+            assert str(named) in said.err or (path.parent.name == "adapter" and path.name in said.err), where
             assert "fix:" in said.err
     assert count_runs() == runs, "a refused command began a run"
 
