@@ -21,10 +21,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from elias_trainer.contract import CheckpointRef, Digest, digest_bytes, tree_digest, write_whole
-from elias_trainer.parcel import PACKED, SEALED, TRAINER_FILE, NotWhole, Outbox, Parcel, check_parcel, pack, unpack
+from elias_trainer.parcel import (
+    NOTE_PREFIX,
+    PACKED,
+    SEALED,
+    TRAINER_FILE,
+    NotWhole,
+    Outbox,
+    Parcel,
+    check_parcel,
+    pack,
+    unpack,
+)
 
-NOTE_PREFIX = "ELIAS-CARRY "
-"""Stands before a JSON line on stdout that is about the machine, not the training."""
 STALE = 75
 """EX_TEMPFAIL of sysexits.h: the same thing may go well later."""
 KEEP_CHECKPOINTS = 2

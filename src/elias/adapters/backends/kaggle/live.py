@@ -10,8 +10,8 @@ from typing import Any
 
 from elias.errors import EliasError
 from elias_trainer.contract import EVENT_PREFIX
+from elias_trainer.parcel import NOTE_PREFIX
 
-NOTE_PREFIX = "ELIAS-CARRY "
 MOST_CUTS = 10
 """Connections in a row that brought nothing new; then the thread ends, and the next look begins another."""
 
