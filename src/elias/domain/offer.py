@@ -26,6 +26,8 @@ class Need:
 class Offer:
     backend: str
     """The entry point's name."""
+    variant: str = ""
+    """Tells offers of one backend apart, such as `ml.g5.xlarge spot`; a segment keeps the one it was planned on."""
     accelerator: str
     """Such as `cpu`, `NVIDIA GeForce RTX 4060 Ti`, `NvidiaTeslaT4`, `ml.g5.2xlarge`."""
     accelerator_count: int

@@ -119,6 +119,8 @@ class Segment:
     number: int
     """1, 2, 3, … within the run."""
     backend: str
+    offer: str | None = None
+    """The `variant` of the offer it was planned on; None in a segment written down before offers had one."""
     state: SegmentState = SegmentState.PENDING
     planned_for: timedelta | None = None
     start: Checkpoint | None = None

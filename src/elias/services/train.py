@@ -231,7 +231,12 @@ class Coordinator:
             sources[path] = folder.checkpoint_folder(start)
             checkpoint = Input(path=path, digest=start.digest)
         segment = Segment(
-            run=run.id, number=number, backend=planned.offer.backend, planned_for=planned.span, start=start
+            run=run.id,
+            number=number,
+            backend=planned.offer.backend,
+            offer=planned.offer.variant,
+            planned_for=planned.span,
+            start=start,
         )
         leased = isinstance(self.means.backends(run.strategy)[planned.offer.backend], NeedsLease)
         job = Job(
@@ -322,11 +327,15 @@ class Coordinator:
         return path
 
     def _offer(self, backend: Backend, run: Run, segment: Segment) -> Offer:
-        """An open one where there is one: by now the segment itself may have taken the place's last room."""
+        """The one it was planned on, refused or not: by now the segment itself may have taken the place's last room.
+
+        Where that one is gone, an open one.
+        """
         offers = backend.offers(self._need(run, self.means.corpora.get(run.corpus)))
         if not offers:
             raise BackendError(f"{segment.backend} offers nothing any more", fix=f"elias run resume {run.id}")
-        return next((offer for offer in offers if not offer.refused), offers[0])
+        same = [offer for offer in offers if offer.variant == segment.offer] if segment.offer else []
+        return next((offer for offer in same or offers if not offer.refused), (same or offers)[0])
 
     def _backend(self, run: Run, segment: Segment) -> Backend:
         return self.means.backends(run.strategy)[segment.backend]
