@@ -55,14 +55,7 @@ class Sender:
         """Pack it, and write it down. Asks nothing of Kaggle. Raises MissingPackage, StoreError."""
         folder = self._ledger.folder(key)
         sealed = bundle.label is Label.PRIVATE
-        destination = Destination(
-            accelerator="T4" if self.settings.accelerator == "NvidiaTeslaT4" else None,
-            accelerator_count=CARDS,
-            wheels=sorted(Path(self.settings.wheels).expanduser().glob("*.whl")) if self.settings.wheels else (),
-            node_key=self._context.node_key,
-            secret_recipient=self.settings.secret_recipient if self.settings.key_by == "secret" else None,
-        )
-        parcel = make_parcel(bundle, folder / "parcel", destination)
+        parcel = make_parcel(bundle, folder / "parcel", destination_of(self.settings, self._context.node_key))
         longest = (self.settings.session_limit - self.settings.margin).total_seconds()
         return self._ledger.put(
             Entry(
@@ -70,7 +63,7 @@ class Sender:
                 dataset=self._slug(key.rsplit("-", 1)[0]),
                 kernel=self._slug(key),
                 seconds=max(1, round(min(bundle.job.limits.seconds or longest, longest))),
-                gpus=self._processes(bundle),
+                gpus=processes_for(self.settings, bundle),
                 parcel=parcel.digest,
                 sealed=sealed,
                 key_dataset=self._slug(f"key {key}") if sealed and self.settings.key_by == "dataset" else None,
@@ -211,13 +204,6 @@ class Sender:
         """Kaggle's own limit, so that a trainer that does not stop is stopped."""
         return int(min(self.settings.session_limit.total_seconds(), seconds + self.settings.margin.total_seconds()))
 
-    def _processes(self, bundle: Bundle) -> int:
-        """Two where the model fits in one card and a step has a micro-batch for each; else one, that may use both."""
-        shape, recipe = KNOWN_SHAPES.get(bundle.job.base.reference), bundle.job.recipe
-        if not self.settings.accelerator or shape is None or recipe.accumulation < CARDS:
-            return 1
-        return CARDS if footprint(shape, recipe, Precision.FP16).total <= T4_BYTES else 1
-
     def _is_there(self, kernel: str) -> bool:
         try:
             self._client.session(kernel)
@@ -229,10 +215,32 @@ class Sender:
         return sum(1 for entry in self._ledger.entries() if entry.runs and entry.key != beside)
 
     def _slug(self, name: str) -> str:
-        """6 to 50 characters of a-z, 0-9 and -, the same for the same names, another for others."""
-        node = self._context.node
-        plain = re.sub(r"[^a-z0-9]+", "-", f"elias {node} {name}".lower()).strip("-")
-        return f"{plain[:37].rstrip('-')}-{sha256(f'{node}/{name}'.encode()).hexdigest()[:12]}"
+        return slug_of(self._context.node, name)
+
+
+def destination_of(settings: KaggleSettings, node_key: str | None) -> Destination:
+    """What a parcel is packed for."""
+    return Destination(
+        accelerator="T4" if settings.accelerator == "NvidiaTeslaT4" else None,
+        accelerator_count=CARDS,
+        wheels=sorted(Path(settings.wheels).expanduser().glob("*.whl")) if settings.wheels else (),
+        node_key=node_key,
+        secret_recipient=settings.secret_recipient if settings.key_by == "secret" else None,
+    )
+
+
+def processes_for(settings: KaggleSettings, bundle: Bundle) -> int:
+    """Two where the model fits in one card and a step has a micro-batch for each; else one, that may use both."""
+    shape, recipe = KNOWN_SHAPES.get(bundle.job.base.reference), bundle.job.recipe
+    if not settings.accelerator or shape is None or recipe.accumulation < CARDS:
+        return 1
+    return CARDS if footprint(shape, recipe, Precision.FP16).total <= T4_BYTES else 1
+
+
+def slug_of(node: str, name: str) -> str:
+    """6 to 50 characters of a-z, 0-9 and -, the same for the same names, another for others."""
+    plain = re.sub(r"[^a-z0-9]+", "-", f"elias {node} {name}".lower()).strip("-")
+    return f"{plain[:37].rstrip('-')}-{sha256(f'{node}/{name}'.encode()).hexdigest()[:12]}"
 
 
 def _pending(note: str) -> Status:
