@@ -16,7 +16,7 @@ from elias.domain.corpus import Corpus
 from elias.domain.offer import Need, Offer
 from elias.domain.plan import Plan, PlannedSegment
 from elias.domain.run import Run, RunState, Segment, SegmentState
-from elias.errors import BackendError, EliasError, VerificationError
+from elias.errors import BackendError, EliasError, StoreError, VerificationError
 from elias.ports.backend import Backend, Bundle, CanForget, NeedsLease, Status
 from elias.ports.durable import Steps
 from elias.ports.stores import BlobStore, CorpusStore, RunStore
@@ -287,15 +287,15 @@ class Coordinator:
             end=folder.verified_checkpoint(segment.number) if segment.handle else None,
         )
         if status.state is SegmentState.DONE:
-            folder.verify_adapter(segment.number, _belonging(result, segment))
+            folder.verify_adapter(segment.number, _belonging(result, segment, folder))
         return ended
 
     def _is_whole(self, run: Run, segment: Segment) -> bool:
         """An adapter that was damaged since it came home is made again, from the newest checkpoint."""
         folder = self._folder(run)
         try:
-            folder.verify_adapter(segment.number, _belonging(folder.result(segment.number), segment))
-        except VerificationError:
+            folder.verify_adapter(segment.number, _belonging(folder.result(segment.number), segment, folder))
+        except (VerificationError, StoreError):
             return False
         return True
 
@@ -348,8 +348,9 @@ class Coordinator:
         return run, next(s for s in self.means.runs.segments(run_id) if s.number == number)
 
 
-def _belonging(result: Result | None, segment: Segment) -> Result:
-    if result is None or (result.run, result.segment) != (segment.run, segment.key):
+def _belonging(result: Result | None, segment: Segment, folder: RunFolder) -> Result:
+    """Of the job that the segment took along: one that was adopted did another one's job than its number says."""
+    if result is None or (result.run, result.segment) != (segment.run, folder.job(segment.number).segment):
         raise VerificationError(
             f"result.json of {segment.key} is missing or of another segment",
             fix=f"elias run resume {segment.run} goes on from its newest checkpoint",
