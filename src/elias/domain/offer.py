@@ -37,6 +37,10 @@ class Offer:
     """Dense, of one accelerator, at the precision it would train in; None where unknown."""
     hourly: Money
     """What an hour is reserved at; zero where nobody pays."""
+    likely_hourly: Money | None = None
+    """What an hour is expected to cost where that is less, as on spot; None is `hourly`."""
+    interruptions_per_hour: float = 0.0
+    """How often the place is expected to take the accelerator away; only published or seen figures."""
     longest: timedelta | None
     """The longest segment it takes at a stretch; None has no limit."""
     left: timedelta | None
