@@ -12,6 +12,7 @@ EliasError
 │   ├── GateRefused           the candidate did not beat the model in service
 │   ├── QuotaExhausted
 │   └── BudgetExhausted
+│       └── OverBudget        it would pass a cap on money, which it names
 ├── VerificationError         exit 4   something is not what it claims to be
 │   ├── DigestMismatch        bytes differ from their digest; names the file
 │   ├── BadSignature
@@ -19,6 +20,7 @@ EliasError
 │   └── BadStructure          an adapter's tensors are not the expected ones
 └── WorldError                exit 5   the other side failed
     ├── BackendError          a training place; carries a failure kind
+    │   └── NotStarted        the place is certain that nothing was begun there, and nothing will be billed
     ├── EngineError           an inference engine
     └── StoreError            a database or a disk
         └── DiskFull          there is less room than what comes next needs; not worth a retry as it is
@@ -96,6 +98,13 @@ class BudgetExhausted(Refused):
     pass
 
 
+class OverBudget(BudgetExhausted):
+    def __init__(self, what: str, *, fix: str, cap: str, kept: str | None = None) -> None:
+        super().__init__(what, fix=fix, kept=kept)
+        self.cap = cap
+        """`run`, `day`, `month` or `account`."""
+
+
 class VerificationError(EliasError):
     exit_code = 4
 
@@ -123,6 +132,10 @@ class WorldError(EliasError):
 
 class BackendError(WorldError):
     pass
+
+
+class NotStarted(BackendError):
+    """Only for a backend that has made sure: under this key nothing runs there, whatever was tried before."""
 
 
 class EngineError(WorldError):

@@ -34,6 +34,8 @@ class Status:
     ended_at: datetime | None = None
     cost: Money = FREE
     """Billed or estimated so far; never less than what will be billed for the time that has passed."""
+    cost_is_final: bool = True
+    """Of one that has ended: whether `cost` is all it will come to. Where not, all that was reserved stays reserved."""
     failure: SegmentFailure | None = None
     note: str | None = None
     """One line for people: what it is doing or waiting for."""
@@ -73,7 +75,8 @@ class Backend(Protocol):
     def submit(self, key: str, bundle: Bundle, offer: Offer) -> str:
         """Start the segment `key`, or find it again when it was started before; its handle, at once.
 
-        Raises LabelForbids when the bundle's label does not allow this place.
+        Raises LabelForbids when the bundle's label does not allow this place. Where money is reserved for the key, any
+        BackendError but NotStarted says that nobody knows whether it was started: it is submitted again, the same.
         """
         ...
 
@@ -155,5 +158,25 @@ class Adopts(Protocol):
 
         Raises InputError for what is no address of this place, NotFound, BackendError while it runs, or a
         VerificationError. Safe to repeat.
+        """
+        ...
+
+
+@runtime_checkable
+class CanFind(Protocol):
+    def find(self, key: str) -> str | None:
+        """The handle of what was started under `key`; None where there certainly is nothing.
+
+        Raises BackendError while nobody can tell.
+        """
+        ...
+
+
+@runtime_checkable
+class HasBills(Protocol):
+    def billed(self, since: datetime, until: datetime) -> Mapping[str, Money]:
+        """What the provider's own bill says of that time, by segment key, or by run id where it tells no more.
+
+        What is not billed yet is left out, never zero. Raises BackendError or a Refused.
         """
         ...
