@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from elias.domain.label import Label
-from elias.units import Money
+from elias.units import FREE, Money
 from elias_trainer.contract import BaseModel, Recipe
 
 
@@ -37,6 +37,8 @@ class Offer:
     """Dense, of one accelerator, at the precision it would train in; None where unknown."""
     hourly: Money
     """What an hour is reserved at; zero where nobody pays."""
+    once: Money = FREE
+    """Reserved on top of the hours of each segment: storage, transfer, seconds of grace after its limit."""
     likely_hourly: Money | None = None
     """What an hour is expected to cost where that is less, as on spot; None is `hourly`."""
     interruptions_per_hour: float = 0.0
