@@ -66,6 +66,18 @@ class Entry:
     note: str = ""
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Account:
+    """All lines of one key, added up."""
+
+    claim: Claim
+    spent: Money
+    reserved: Money
+    """Still held; nothing once the key is closed."""
+    first_at: datetime
+    last_at: datetime
+
+
 class Cap(StrEnum):
     RUN = "run"
     DAY = "day"
@@ -103,6 +115,7 @@ class Usage:
 
     A reservation counts in full in every day and month in which it is open, a bill in those in which it was settled.
     So neither what was settled in a day nor what was used up in it passes the day's cap, also over midnight.
+    A correction downwards frees the run and the account, never a day or a month.
     """
 
     at: datetime
