@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from elias_trainer.contract import Method, Precision, Recipe
+from elias_trainer.contract import Method, Objective, Precision, Recipe
 
 NF4_BYTES = 4.127 / 8
 """Four bits a weight, and 0.127 for its doubly quantized block scale (Dettmers et al. 2023, arXiv:2305.14314)."""
@@ -148,13 +148,16 @@ def _weight_bytes(shape: ModelShape, recipe: Recipe, width: int) -> float:
         return shape.parameters * 4
     adapter = shape.adapter_parameters(recipe) * 4
     if recipe.method is Method.QLORA:
-        return shape.linear_parameters * NF4_BYTES + shape.other_parameters * width + adapter
+        # PEFT prepares a quantized base by holding all that is not quantized in float32.
+        return shape.linear_parameters * NF4_BYTES + shape.other_parameters * 4 + adapter
     return shape.parameters * width + adapter
 
 
 def _activation_bytes(shape: ModelShape, recipe: Recipe, width: int) -> int:
-    tokens = recipe.batch_size * recipe.sequence_length
-    boundary = tokens * shape.hidden * width
+    rows = recipe.batch_size * (2 if recipe.objective is Objective.DPO else 1)
+    tokens = rows * recipe.sequence_length
+    # Float32 embeddings, as a quantized base has, make what runs between the layers float32 too.
+    boundary = tokens * shape.hidden * (4 if recipe.method is Method.QLORA else width)
     queries, keys = shape.heads * shape.per_head, shape.kv_heads * shape.per_head
     # Two norms (with the float32 copies that autograd keeps), queries and keys before and after their rotation, values,
     # attention's output, and the four operands of the gated product.

@@ -1,6 +1,6 @@
 """How long an optimizer step takes on a place: a model from the shape, the recipe and the accelerator. Pure.
 
-    step = rounds x (matrix products + all else that reads and writes memory + NF4 unpacking) + optimizer + exchange
+    step = rounds x (max(matrix products + other memory traffic, launching kernels) + NF4 unpacking) + optimizer + exchange
 
 A token costs 2 operations a weight forward (Kaplan et al. 2020, arXiv:2001.08361), 2 more for the gradient that passes
 through frozen weights, and 2 more where weights are trained; checkpointing computes the forward pass again. It is a
@@ -129,13 +129,16 @@ class StepParts:
 
     products: float
     memory: float
+    """Everything between the matrix products: norms, rotations, gates, residuals, the loss."""
+    idle: float
+    """Waiting for Python to launch kernels that are shorter than their launch."""
     unpacking: float
     optimizer: float
     exchange: float
 
     @property
     def total(self) -> float:
-        return self.products + self.memory + self.unpacking + self.optimizer + self.exchange
+        return self.products + self.memory + self.idle + self.unpacking + self.optimizer + self.exchange
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -159,10 +162,13 @@ def step_parts(shape: ModelShape, recipe: Recipe, place: Place, sequences: Seque
     bandwidth = (place.bandwidth or card.bandwidth) * _BANDWIDTH_SHARE
     peak = (place.tflops or card.peak(place.precision)) * 1e12
     share = card.share * batch.tokens / (batch.tokens + _HALF_SPEED_TOKENS)
+    products = flops(shape, recipe, batch) / (peak * share)
+    memory = _moved(shape, recipe, place, batch) / bandwidth
     return StepParts(
-        products=rounds * flops(shape, recipe, batch) / (peak * share),
-        memory=rounds * max(_moved(shape, recipe, place, batch) / bandwidth, _launching(shape, recipe, place)),
-        unpacking=rounds * _unpacked(shape, recipe) / bandwidth,
+        products=rounds * products,
+        memory=rounds * memory,
+        idle=rounds * max(0.0, _launching(shape, recipe, place) - products - memory),
+        unpacking=rounds * _unpacked(shape, recipe) / (bandwidth * _UNPACKING_SHARE),
         optimizer=trained * _OPTIMIZER_BYTES / bandwidth,
         exchange=2 * trained * 4 / _EXCHANGE_BYTES_PER_S if place.count > 1 else 0.0,
     )
@@ -204,8 +210,11 @@ _OPTIMIZER_BYTES = 28
 """AdamW reads weight, gradient and two moments, and writes three, in float32."""
 _EXCHANGE_BYTES_PER_S = 8e9
 """Assumed: all-reduce over PCIe."""
-_LAUNCH_S = 6e-6
-"""Assumed: of a kernel, from Python."""
+_LAUNCH_S = 20e-6
+"""Of a kernel, from Python through transformers and PEFT; fitted to Qwen's figures for 256 tokens."""
+_CPU_LAUNCH_S = 4e-6
+_UNPACKING_SHARE = 0.4
+"""Of what other kernels reach; fitted to the published difference between LoRA and QLoRA."""
 _IMPORTS_S = 12.0
 _READ_BYTES_PER_S = 300e6
 _WRITE_BYTES_PER_S = 200e6
@@ -239,7 +248,8 @@ def _moved(shape: ModelShape, recipe: Recipe, place: Place, batch: Sequences) ->
 def _launching(shape: ModelShape, recipe: Recipe, place: Place) -> float:
     """Seconds below which a micro-batch cannot go, however small."""
     adapters = 0 if recipe.method is Method.FULL else len(recipe.target_modules)
-    return shape.layers * (25 + 5 * adapters) * _passes(recipe) * _LAUNCH_S
+    launch = _CPU_LAUNCH_S if place.card is CPU else _LAUNCH_S
+    return shape.layers * (25 + 5 * adapters) * _passes(recipe) * launch
 
 
 def _unpacked(shape: ModelShape, recipe: Recipe) -> float:
