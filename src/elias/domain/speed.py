@@ -1,6 +1,6 @@
 """How long an optimizer step takes on a place: a model from the shape, the recipe and the accelerator. Pure.
 
-    step = rounds x (max(matrix products + other memory traffic, launching kernels) + NF4 unpacking) + optimizer + exchange
+    step = rounds x (max(products + memory, launches) + NF4 unpacking) + optimizer + exchange
 
 A token costs 2 operations a weight forward (Kaplan et al. 2020, arXiv:2001.08361), 2 more for the gradient that passes
 through frozen weights, and 2 more where weights are trained; checkpointing computes the forward pass again. It is a
