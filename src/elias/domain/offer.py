@@ -43,6 +43,10 @@ class Offer:
     """What an hour is expected to cost where that is less, as on spot; None is `hourly`."""
     interruptions_per_hour: float = 0.0
     """How often the place is expected to take the accelerator away; only published or seen figures."""
+    likely_span: timedelta | None = None
+    """How long the whole run would probably take there, its interruptions counted in; None where nobody can say."""
+    likely_cost: Money | None = None
+    """What that would probably cost, at `likely_hourly`."""
     longest: timedelta | None
     """The longest segment it takes at a stretch; None has no limit."""
     left: timedelta | None
