@@ -90,6 +90,10 @@ def test_a_cancelled_segment_leaves_no_key_behind(place: Any) -> None:
     place.emulated.disk.configure(gpu_seconds_a_week=1.0)
     place.submit(**PRIVATE)
     place.until(lambda status: "waits until" in (status.note or ""))
+    assert keys_there(place) == [], "a segment that waits for quota needs no key there"
+    place.emulated.disk.configure(gpu_seconds_a_week=3600.0)
+    place.fault(FaultKind.SLOW_PROCESSING, "CreateDataset", seconds=60.0)
+    place.until(lambda status: "processing the uploaded files" in (status.note or ""))
     assert keys_there(place)
     place.backend.cancel(place.key)
     assert place.ended().state is SegmentState.CANCELLED

@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 import fcntl
 import json
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -14,6 +15,9 @@ from pathlib import Path
 from elias.errors import StoreError
 from elias.units import instant
 from elias_trainer.contract import canonical_json, write_whole
+
+SETTLED_NS = 1_000_000_000
+"""A file that was changed less long ago is read again: a file system's clock may tick as seldom as that."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,6 +51,7 @@ class Entry:
     """Downloads of the output in which a file was not whole."""
     key_dataset: str | None = None
     """Holds the segment's key; None once it is deleted, or where there is none."""
+    key_sent_at: str | None = None
     accelerator: str | None = None
     """What the job found there."""
     mismatch: str | None = None
@@ -60,6 +65,8 @@ class Entry:
     unneeded: bool = False
     """What is left of it on Kaggle may go."""
     forgotten: bool = False
+    in_vain: tuple[str, ...] = ()
+    """Kernels of tries that found the wrong parcel, until they are deleted."""
 
     @property
     def runs(self) -> bool:
@@ -68,17 +75,33 @@ class Entry:
 
 
 class Ledger:
+    """Other processes of the node may write too: what is remembered here is compared with the file at each look."""
+
     def __init__(self, home: Path) -> None:
         self._home = home
+        self._segments = home / "segments"
+        self._known: dict[str, tuple[tuple[int, ...], Entry]] = {}
+        """Of each key the file's identity when it was read, and what it said."""
 
     def folder(self, key: str) -> Path:
-        return self._home / "segments" / key
+        return self._segments / key
 
     def get(self, key: str) -> Entry | None:
-        path = self.folder(key) / "segment.json"
-        if "/" in key or key.startswith(".") or not path.exists():
+        if "/" in key or key.startswith("."):
             return None
-        return _read(path)
+        try:
+            path = self._segments / key / "segment.json"
+            found = path.stat()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        identity = (found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+        known = self._known.get(key)
+        if known is not None and known[0] == identity:
+            return known[1]
+        entry = _read(path)
+        if time.time_ns() - max(found.st_mtime_ns, found.st_ctime_ns) > SETTLED_NS:
+            self._known[key] = (identity, entry)
+        return entry
 
     def put(self, entry: Entry) -> Entry:
         write_whole(self.folder(entry.key) / "segment.json", canonical_json(dataclasses.asdict(entry)))
@@ -86,34 +109,47 @@ class Ledger:
 
     def change(self, key: str, **fields: object) -> Entry:
         """Only these fields: another process may be changing others. Raises StoreError when there is no such entry."""
-        with self._lock(key):
-            entry = self.get(key)
-            if entry is None:
-                raise StoreError(f"{self.folder(key)} is gone", fix="elias run resume, with the ELIAS_HOME it began in")
+        folder = self.folder(key)
+        folder.mkdir(parents=True, exist_ok=True)
+        with _held(folder / ".lock"):
+            path = folder / "segment.json"
+            if not path.exists():
+                raise StoreError(f"{folder} is gone", fix="elias run resume, with the ELIAS_HOME it began in")
+            entry = _read(path)  # never a remembered one: the next one is made from it
             changed = dataclasses.replace(entry, **fields)  # type: ignore[arg-type] # the fields' own types
             return entry if changed == entry else self.put(changed)
 
     def entries(self) -> Iterator[Entry]:
-        for path in sorted(self._home.glob("segments/*/segment.json")):
-            yield _read(path)
+        try:
+            keys = sorted(folder.name for folder in self._segments.iterdir())
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        for key in keys:
+            if (entry := self.get(key)) is not None:
+                yield entry
 
-    @contextmanager
-    def _lock(self, key: str) -> Iterator[None]:
-        folder = self.folder(key)
-        folder.mkdir(parents=True, exist_ok=True)
-        with (folder / ".lock").open("a") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
+    def counting(self) -> AbstractContextManager[None]:
+        """Held while sessions are counted and one more is written down: two segments never take the last one."""
+        self._home.mkdir(parents=True, exist_ok=True)
+        return _held(self._home / ".sessions.lock")
 
 
 def when(text: str | None) -> datetime | None:
     return instant(text) if text else None
 
 
+@contextmanager
+def _held(path: Path) -> Iterator[None]:
+    with path.open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
 def _read(path: Path) -> Entry:
     try:
-        return Entry(**json.loads(path.read_bytes()))
-    except (OSError, ValueError, TypeError) as error:
+        raw = json.loads(path.read_bytes())
+        return Entry(**{**raw, "in_vain": tuple(raw.get("in_vain", ()))})
+    except (OSError, ValueError, TypeError, AttributeError) as error:
         raise StoreError(
             f"{path} cannot be read: {error}", fix=f"put back your copy of {path}, or remove it"
         ) from error

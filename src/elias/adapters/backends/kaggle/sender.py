@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import time
 from datetime import timedelta
 from hashlib import sha256
 from pathlib import Path
@@ -39,10 +40,15 @@ class Sender:
         self._clock = context.clock
         self._client = client
         self._ledger = ledger
+        self._absent: set[str] = set()
+        """Kernels that Kaggle did not have when this process began with them."""
+        self._quota: tuple[float, Quota] | None = None
+        """When it was read, on the monotonic clock."""
 
     def quota(self) -> Quota:
+        """Read live."""
         live = self._client.quota()
-        return Quota(
+        quota = Quota(
             used=live["used"],
             reserved=live["reserved"],
             allowed=min(live["allowed"], self.settings.weekly_cap),
@@ -50,6 +56,8 @@ class Sender:
             running=self._sessions(),
             concurrency=self.settings.sessions_at_once,
         )
+        self._quota = (time.monotonic(), quota)
+        return quota
 
     def prepare(self, key: str, bundle: Bundle) -> Entry:
         """Pack it, and write it down. Asks nothing of Kaggle. Raises MissingPackage, StoreError."""
@@ -77,6 +85,7 @@ class Sender:
         return self._ledger.change(
             entry.key,
             kernel=self._slug(f"{entry.key} try {tries}"),
+            in_vain=(*entry.in_vain, entry.kernel),
             key_dataset=self._slug(f"key {entry.key} try {tries}") if by_dataset else None,
             push_sent_at=None,
             pushed_at=None,
@@ -85,24 +94,41 @@ class Sender:
         )
 
     def push_if_free(self, entry: Entry) -> Status:
-        """Push once everything is there; else pending with what it waits for, or failed when that is in vain."""
+        """Push once everything is there; else pending with what it waits for, or failed when that is in vain.
+
+        While it waits for a session or for quota, Kaggle is asked nothing for this segment alone, and holds no key.
+        """
         now = self._clock.now()
         if (not_before := when(entry.not_before)) and now < not_before:
             return _pending(f"Kaggle mounted an older dataset version; pushed again at {entry.not_before}")
-        entry, waiting = self._upload(entry)
-        if waiting:
-            return waiting
-        if self._is_there(entry.kernel):  # pushed before a crash, or its answer was lost
-            self._ledger.change(entry.key, pushed_at=entry.push_sent_at or rfc3339(now))
-            return _pending("found again on Kaggle")
+        if entry.uploaded_at is None:
+            entry = self._send_parcel(entry)
+        if entry.push_sent_at or entry.kernel not in self._absent:
+            if self._is_there(entry.kernel):  # pushed before a crash, or its answer was lost
+                self._ledger.change(entry.key, pushed_at=entry.push_sent_at or rfc3339(now))
+                return _pending("found again on Kaggle")
+            self._absent.add(entry.kernel)
         if (sent := when(entry.push_sent_at)) and now < sent + self.settings.settle:
             return _pending("the answer to the push was lost; looking whether it arrived")
-        seconds, why = self._room(entry)
-        return _pending(why) if why else self._push(entry, seconds)
+        if why := self._no_session(entry) or self._no_quota(entry, self._known_quota()):
+            return _pending(why)
+        entry, waiting = self._make_ready(entry)
+        return waiting or self._push(entry)
 
-    def _push(self, entry: Entry, seconds: int) -> Status:
+    def _push(self, entry: Entry) -> Status:
+        seconds = entry.seconds
+        if self.settings.accelerator:  # read anew: the account may be used for other things too
+            quota = self.quota()
+            if why := self._no_quota(entry, quota):
+                return _pending(why)
+            seconds = int(min(timedelta(seconds=seconds), self._left(quota)).total_seconds())
         folder = self._write_kernel(entry, seconds)
-        self._ledger.change(entry.key, push_sent_at=rfc3339(self._clock.now()))
+        with self._ledger.counting():
+            if why := self._no_session(entry):
+                return _pending(why)
+            if (newest := self._ledger.get(entry.key)) and newest.unwanted:
+                return _pending("cancelled before it was pushed")
+            self._ledger.change(entry.key, push_sent_at=rfc3339(self._clock.now()))
         try:
             self._client.push(folder, self._session_seconds(seconds))
         except QuotaExhausted as refused:
@@ -117,22 +143,26 @@ class Sender:
         self._ledger.change(entry.key, pushed_at=rfc3339(self._clock.now()), seconds=seconds)
         return _pending("pushed")
 
-    def _upload(self, entry: Entry) -> tuple[Entry, Status | None]:
-        """The parcel as the dataset's newest version, and the key's dataset; what is waited for, None when ready."""
-        if entry.uploaded_at is None:
-            if entry.uploads or not self._client.dataset_holds(entry.dataset, entry.parcel):  # else sent before a crash
-                replace = self.settings.keep_versions == 1
-                self._client.put_dataset(entry.dataset, self._luggage(entry.key), entry.parcel, replace=replace)
-            entry = self._ledger.change(entry.key, uploaded_at=rfc3339(self._clock.now()), uploads=entry.uploads + 1)
+    def _send_parcel(self, entry: Entry) -> Entry:
+        """As the dataset's newest version, unless it was sent before a crash."""
+        if entry.uploads or not self._client.dataset_holds(entry.dataset, entry.parcel):
+            replace = self.settings.keep_versions == 1
+            self._client.put_dataset(entry.dataset, self._luggage(entry.key), entry.parcel, replace=replace)
+        return self._ledger.change(entry.key, uploaded_at=rfc3339(self._clock.now()), uploads=entry.uploads + 1)
+
+    def _make_ready(self, entry: Entry) -> tuple[Entry, Status | None]:
+        """The key's dataset, where there is one, and Kaggle ready with both; what is waited for, None when ready."""
         slugs = [entry.dataset, *([entry.key_dataset] if entry.key_dataset else [])]
-        if entry.key_dataset and self._client.dataset_state(entry.key_dataset) is None:
-            self._send_key(entry.key, entry.key_dataset)
         states = {slug: self._client.dataset_state(slug) for slug in slugs}
+        if entry.key_dataset and states[entry.key_dataset] is None:
+            self._send_key(entry.key, entry.key_dataset)
+            entry = self._ledger.change(entry.key, key_sent_at=rfc3339(self._clock.now()))
+            states[slugs[-1]] = self._client.dataset_state(slugs[-1])
         late = [slug for slug, state in states.items() if state != "ready"]
         if not late:
             return entry, None
-        uploaded = when(entry.uploaded_at)
-        is_over = uploaded is not None and self._clock.now() - uploaded > self.settings.processing_limit
+        sent = [moment for moment in (when(entry.uploaded_at), when(entry.key_sent_at)) if moment]
+        is_over = self._clock.now() - max(sent) > self.settings.processing_limit
         if not is_over and "failed" not in states.values():
             return entry, _pending(f"Kaggle is processing the uploaded files of {late[0]}")
         where = f"kaggle.com/datasets/{self._client.owner}/{late[0]}"
@@ -159,19 +189,33 @@ class Sender:
         target.write_bytes((self._ledger.folder(key) / "segment.key").read_bytes())
         self._client.put_dataset(dataset, folder, "key", replace=True)
 
-    def _room(self, entry: Entry) -> tuple[int, str | None]:
-        """The seconds that the session may take by the account's quota of this moment, or why it has to wait."""
-        if self._sessions(beside=entry.key) >= self.settings.sessions_at_once:
-            at_once = self.settings.sessions_at_once
-            return 0, f"{at_once} sessions of this node run on Kaggle; it starts when one ends"
-        if not self.settings.accelerator:
-            return entry.seconds, None
-        quota, wants = self.quota(), timedelta(seconds=entry.seconds)
-        left = quota.allowed - quota.used - quota.reserved - self.settings.margin
+    def _no_session(self, entry: Entry) -> str | None:
+        """Why it has to wait for another segment of this node."""
+        at_once = self.settings.sessions_at_once
+        if self._sessions(beside=entry.key) < at_once:
+            return None
+        return f"{at_once} sessions of this node run on Kaggle; it starts when one ends"
+
+    def _no_quota(self, entry: Entry, quota: Quota | None) -> str | None:
+        """Why it has to wait for the account's hours."""
+        if quota is None:
+            return None
+        left, wants = self._left(quota), timedelta(seconds=entry.seconds)
         if left >= min(wants, SHORTEST):  # another use of the account may have left less than was planned with
-            return int(min(wants, left).total_seconds()), None
+            return None
         until = rfc3339(quota.refreshes_at)
-        return 0, f"{max(left, timedelta(0))} of GPU time is left and this segment wants {wants}; waits until {until}"
+        return f"{max(left, timedelta(0))} of GPU time is left and this segment wants {wants}; waits until {until}"
+
+    def _left(self, quota: Quota) -> timedelta:
+        return quota.allowed - quota.used - quota.reserved - self.settings.margin
+
+    def _known_quota(self) -> Quota | None:
+        """One answer for all segments that wait for it; None where no GPU is asked for."""
+        if not self.settings.accelerator:
+            return None
+        if self._quota and time.monotonic() - self._quota[0] < self.settings.poll_every.total_seconds():
+            return self._quota[1]
+        return self.quota()
 
     def _write_kernel(self, entry: Entry, seconds: int) -> Path:
         folder = self._ledger.folder(entry.key) / "kernel"
