@@ -96,6 +96,9 @@ KNOWN_SHAPES: Mapping[str, ModelShape] = {
     "deepseek-ai/deepseek-coder-6.7b-instruct": ModelShape(
         layers=32, hidden=4096, intermediate=11008, heads=32, kv_heads=32, vocabulary=32256, tied_embeddings=False
     ),
+    "tiny": ModelShape(
+        layers=4, hidden=128, intermediate=448, heads=4, kv_heads=2, vocabulary=259, tied_embeddings=True
+    ),
     "starter": ModelShape(
         layers=30, hidden=576, intermediate=1536, heads=9, kv_heads=3, vocabulary=49152, tied_embeddings=True
     ),
