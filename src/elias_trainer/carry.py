@@ -2,9 +2,12 @@
 
     python trainer.bin carry --parcel DIR --work DIR --outbox DIR
         [--expect DIGEST] [--key FILE] [--base DIR] [--seconds N] [--gpus N]
+        [--resume] [--limit N] [--model DIR] [--failure FILE] [--install]
 
 `work` is private to the machine and not kept; what lies in `outbox` is what comes home, whatever way the machine ends.
-Exit codes: the trainer's own; 75 when the parcel is not the expected one, before any GPU second is spent.
+Where the place starts the job again on another machine, with the outbox as it was, `--resume` goes on from the newest
+checkpoint in it that is whole. Exit codes: the trainer's own; 75 when the parcel is not the expected one, before any
+GPU second is spent.
 """
 
 from __future__ import annotations
@@ -20,10 +23,19 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from elias_trainer.contract import CheckpointRef, Digest, digest_bytes, tree_digest, write_whole
+from elias_trainer.contract import (
+    CheckpointRef,
+    Digest,
+    canonical_json,
+    digest_bytes,
+    digest_file,
+    tree_digest,
+    write_whole,
+)
 from elias_trainer.parcel import (
     NOTE_PREFIX,
     PACKED,
+    PARCEL_FILE,
     SEALED,
     TRAINER_FILE,
     NotWhole,
@@ -51,15 +63,23 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--base", type=Path, help="a folder with the base model's files")
     parser.add_argument("--seconds", type=float, help="from now until the trainer is told to stop")
     parser.add_argument("--gpus", type=int, default=0, help="more than one: a process each, by torchrun")
+    parser.add_argument("--resume", action="store_true", help="from the newest whole checkpoint in the outbox")
+    parser.add_argument("--limit", type=float, help="seconds; the trainer's own deadline is no later")
+    parser.add_argument("--model", type=Path, help="an outbox of its own for the finished adapter")
+    parser.add_argument("--failure", type=Path, help="where the place looks for the reason of a failure")
+    parser.add_argument("--install", action="store_true", help="first install the wheels in the parcel, with pip")
     options = parser.parse_args(arguments)
     began = time.monotonic()
     options.outbox.mkdir(parents=True, exist_ok=True)
     try:
-        parcel = check_parcel(options.parcel, options.expect)
+        folder = _gathered(options.parcel, options.work / "parcel")
+        parcel = check_parcel(folder, options.expect)
+        if options.install and (why := _install(folder, parcel, options.work / "wheels")):
+            return _give_up(options.failure, "lacks", why)
         identity = options.key.read_text(encoding="utf-8").strip() if options.key else None
-        job = _open_parcel(options.parcel, parcel, options.work / "in", identity)
+        job = _open_parcel(folder, parcel, options.work / "in", identity)
     except (NotWhole, OSError) as error:
-        _note("stale", message=str(error))
+        _give_up(options.failure, "stale", str(error))
         return STALE
     _note("opened", parcel=parcel.digest)
     _compare_accelerator(parcel)
@@ -67,9 +87,56 @@ def main(arguments: list[str]) -> int:
         _lay_base(options.base, job, options.work)
     shipper = _Shipper(out=options.work / "out", outbox=options.outbox, parcel=parcel)
     shipper.out.mkdir(parents=True, exist_ok=True)
+    shipper.model, shipper.failure = options.model, options.failure
+    if options.resume:
+        shipper.resumes = True
+        shipper.also_to = (_recipient_of(identity),) if parcel.sealed and identity else ()
+        shipper.go_on(job, identity)
+    if options.limit:
+        _shorten(job, options.limit - (time.monotonic() - began))
     end = began + options.seconds if options.seconds else None
     process = subprocess.Popen(_command(job, shipper.out.absolute(), options.gpus), cwd=options.work)
     return _train(process, shipper, end)
+
+
+def _gathered(parcel: Path, into: Path) -> Path:
+    """The parcel's folder; where its files lie apart, each in a folder named by its digest, links to them in one."""
+    if (parcel / PARCEL_FILE).exists():
+        return parcel
+    into.mkdir(parents=True, exist_ok=True)
+    for path in parcel.glob("*/*"):
+        (into / path.name).unlink(missing_ok=True)
+        (into / path.name).symlink_to(path.absolute())
+    return into
+
+
+def _install(folder: Path, parcel: Parcel, into: Path) -> str | None:
+    """Why that failed."""
+    into.mkdir(parents=True, exist_ok=True)
+    wheels = [into / name.removesuffix(".bin") for name in parcel.files if name.endswith(".whl.bin")]
+    for wheel in wheels:
+        shutil.copyfile(folder / f"{wheel.name}.bin", wheel)
+    if not wheels:
+        return None
+    pip = [sys.executable, "-m", "pip", "install", "--no-index", "--no-deps", "--quiet", *map(str, wheels)]
+    done = subprocess.run(pip, capture_output=True, text=True, check=False)
+    return done.stderr.strip()[-500:] if done.returncode else None
+
+
+def _give_up(failure: Path | None, kind: str, message: str) -> int:
+    """Said in the log, and where the place shows it to people."""
+    _note(kind, message=message)
+    if failure:
+        write_whole(failure, message.encode())
+    return 1
+
+
+def _shorten(job: Path, seconds: float) -> None:
+    """The trainer's deadline is the earlier of its own and `seconds` from now."""
+    raw = json.loads(job.read_bytes())
+    own = raw["limits"].get("seconds")
+    raw["limits"]["seconds"] = max(0.0, min(seconds, own) if own is not None else seconds)
+    write_whole(job, canonical_json(raw))
 
 
 def _open_parcel(folder: Path, parcel: Parcel, into: Path, identity: str | None) -> Path:
@@ -151,6 +218,36 @@ class _Shipper:
     shipped: list[CheckpointRef] = field(default_factory=list)
     files: dict[str, Digest] = field(default_factory=dict)
     given_up: set[int] = field(default_factory=set)
+    resumes: bool = False
+    """Whether another machine may have to go on with what lies in the outbox."""
+    also_to: tuple[str, ...] = ()
+    """Whom checkpoints are sealed for beside the node: this very segment, for another machine that goes on with it."""
+    model: Path | None = None
+    failure: Path | None = None
+
+    def go_on(self, job: Path, identity: str | None) -> None:
+        """Start `job` from the newest checkpoint that an earlier machine left whole, if it left one."""
+        raw = json.loads(job.read_bytes())
+        own = _step(raw["checkpoint"]["path"]) if raw.get("checkpoint") else -1
+        for box, ref in _left_behind(self.outbox):
+            file = self.outbox / ref.path
+            if ref.step <= own or not file.is_file() or digest_file(file) != box.files.get(ref.path):
+                continue
+            path = f"checkpoint/step-{ref.step:08d}"
+            try:
+                unpack(file, job.parent / path, identity)
+            except NotWhole as error:
+                _note("not_whole", checkpoint=ref.step, message=str(error))
+                continue
+            if tree_digest(job.parent / path) != ref.digest:
+                continue
+            raw["checkpoint"] = {"path": path, "digest": str(ref.digest)}
+            write_whole(job, canonical_json(raw))
+            self.shipped, self.files = [ref], {ref.path: box.files[ref.path]}
+            if (self.outbox / "events.jsonl").is_file():
+                write_whole(self.out / "events.jsonl", (self.outbox / "events.jsonl").read_bytes())
+            _note("resumed", step=ref.step)
+            return
 
     @property
     def _recipients(self) -> tuple[str, ...]:
@@ -169,7 +266,7 @@ class _Shipper:
             name = f"checkpoint-{step:08d}.pack{self._ending}"
             try:
                 digest = tree_digest(folder)
-                self.files[name] = self._pack(folder, name)
+                self.files[name] = self._pack(folder, self.outbox / name, (*self._recipients, *self._also))
             except FileNotFoundError:
                 continue  # rotated away while it was read; a newer one is there
             except OSError as error:  # a full disk: the training goes on, and so does the checkpoint before
@@ -177,17 +274,30 @@ class _Shipper:
                 self.given_up.add(step)
                 continue
             self.shipped.append(CheckpointRef(step=step, path=name, digest=digest))
+            if self.resumes:
+                self._outbox_of(self.shipped[-1:]).write_to(self.outbox / beside(name))
             self._ship_plain("events.jsonl")
             self._publish()
 
     def ship_end(self) -> None:
         if (self.out / "result.json").is_file() and (self.out / "adapter").is_dir():
-            name = f"adapter.pack{self._ending}"
-            self.files[name] = self._pack(self.out / "adapter", name)
+            name, place = f"adapter.pack{self._ending}", self.model or self.outbox
+            place.mkdir(parents=True, exist_ok=True)
+            digest = self._pack(self.out / "adapter", place / name, self._recipients)
+            if self.model:
+                Outbox(checkpoints=(), files={name: digest}, sealed=bool(self._recipients)).write(self.model)
+            else:
+                self.files[name] = digest
         self._ship_plain("events.jsonl")
-        if digest := self._ship_plain("result.json"):
-            self.files["result.json"] = digest
+        if digest_of_result := self._ship_plain("result.json"):
+            self.files["result.json"] = digest_of_result
+            self._write_failure()
         self._publish()
+
+    def _write_failure(self) -> None:
+        failure = json.loads((self.out / "result.json").read_bytes()).get("failure")
+        if failure and self.failure:
+            write_whole(self.failure, str(failure["message"]).encode())
 
     def _ship_plain(self, name: str) -> Digest | None:
         """Readable for whoever has the outbox: numbers about the training, nothing that it learned from."""
@@ -197,9 +307,17 @@ class _Shipper:
         write_whole(self.outbox / name, data)
         return digest_bytes(data)
 
-    def _pack(self, folder: Path, name: str) -> Digest:
+    @property
+    def _also(self) -> tuple[str, ...]:
+        return self.also_to if self._recipients else ()
+
+    def _pack(self, folder: Path, target: Path, recipients: tuple[str, ...]) -> Digest:
         """Made ready outside the outbox: nothing unsealed ever lies in it."""
-        return pack(folder, self.outbox / name, self._recipients, scratch=self.out.parent)
+        return pack(folder, target, recipients, scratch=self.out.parent)
+
+    def _outbox_of(self, refs: list[CheckpointRef]) -> Outbox:
+        files = {ref.path: self.files[ref.path] for ref in refs}
+        return Outbox(checkpoints=tuple(refs), files=files, sealed=bool(self._recipients))
 
     def _publish(self) -> None:
         """Name the new ones, then drop the old: a reader always finds a whole one."""
@@ -209,6 +327,35 @@ class _Shipper:
         Outbox(checkpoints=tuple(self.shipped), files=self.files, sealed=bool(self._recipients)).write(self.outbox)
         for ref in old:
             (self.outbox / ref.path).unlink(missing_ok=True)
+            (self.outbox / beside(ref.path)).unlink(missing_ok=True)
+
+
+def beside(name: str) -> str:
+    """The little outbox of one checkpoint, by which it is known whole without outbox.json: a place that copies file by
+    file may have an outbox.json that names what has not arrived."""
+    return f"{name.partition('.')[0]}.json"
+
+
+def _left_behind(outbox: Path) -> list[tuple[Outbox, CheckpointRef]]:
+    """Newest first."""
+    found = []
+    for path in sorted(outbox.glob("checkpoint-*.json"), reverse=True):
+        try:
+            box = Outbox.read_from(path)
+        except NotWhole:
+            continue  # copied in part; there is an older one
+        found += [(box, ref) for ref in box.checkpoints]
+    return found
+
+
+def _step(path: str) -> int:
+    return int(path.rpartition("step-")[2])
+
+
+def _recipient_of(identity: str) -> str:
+    import pyrage
+
+    return str(pyrage.x25519.Identity.from_str(identity).to_public())
 
 
 def _note(kind: str, **fields: object) -> None:

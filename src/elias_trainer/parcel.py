@@ -105,14 +105,21 @@ class Outbox:
     sealed: bool
 
     def write(self, folder: Path) -> None:
-        write_whole(folder / OUTBOX_FILE, canonical_json(dataclasses.asdict(self)))
+        self.write_to(folder / OUTBOX_FILE)
+
+    def write_to(self, path: Path) -> None:
+        write_whole(path, canonical_json(dataclasses.asdict(self)))
 
     @classmethod
     def read(cls, folder: Path) -> Outbox:
         """An empty one where there is none yet. Raises NotWhole when it cannot be read."""
-        path = folder / OUTBOX_FILE
-        if not path.exists():
+        if not (folder / OUTBOX_FILE).exists():
             return cls(checkpoints=(), files={}, sealed=False)
+        return cls.read_from(folder / OUTBOX_FILE)
+
+    @classmethod
+    def read_from(cls, path: Path) -> Outbox:
+        """Raises NotWhole when it cannot be read."""
         try:
             raw = json.loads(path.read_bytes())
             checkpoints = tuple(CheckpointRef(**{**c, "digest": Digest(c["digest"])}) for c in raw["checkpoints"])

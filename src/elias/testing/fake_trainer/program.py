@@ -67,6 +67,8 @@ class FakeTraining:
 
     def run(self) -> int:
         signal.signal(signal.SIGTERM, self.stop_soon)
+        if (self.out / "events.jsonl").exists():  # of an earlier start in this folder: `seq` goes on
+            self.seq = len((self.out / "events.jsonl").read_bytes().splitlines())
         if broken := self.broken_input():
             fix = "send the segment again with whole files"
             self.end(c.Outcome.FAILED, broken, c.Failure(kind=c.FailureKind.VERIFICATION, message=broken, fix=fix))

@@ -15,6 +15,8 @@ TABLE = "[backends.sagemaker]"
 SPANS = (
     "longest",
     "grace",
+    "shortest",
+    "save",
     "upload",
     "spot_wait",
     "start_limit",
@@ -65,6 +67,10 @@ class SageMakerSettings:
     """The longest segment; AWS allows 5 days unless the account's quota says otherwise."""
     grace: timedelta = timedelta(seconds=120)
     """What SageMaker gives a job that it stops; kept free of what was reserved."""
+    shortest: timedelta = timedelta(minutes=2)
+    """A segment for which less than this is left beside grace and upload is not begun."""
+    save: timedelta = timedelta(seconds=30)
+    """Before SageMaker's limit the trainer ends by itself."""
     upload: timedelta = timedelta(seconds=60)
     """Kept for the upload of outputs, which is billed too."""
     spot_wait: timedelta = timedelta(hours=1)
@@ -73,6 +79,12 @@ class SageMakerSettings:
     """A job that has not begun to download its inputs by then is stopped, and its segment goes elsewhere."""
     interruptions: int = 2
     """Spot segments of a run that were interrupted without gain; then it is offered on-demand capacity only."""
+    fetch_tries: int = 5
+    """How often outputs that did not come whole are fetched before the segment counts as failed."""
+    largest_output_gb: int = 200
+    """What comes home is refused above this."""
+    keep_artifacts: bool = True
+    """Whether a finished adapter also stays in S3, under its digest, when its run is over."""
     patience: timedelta = timedelta(days=1)
     """How long AWS may be out of reach before a segment is given up."""
     poll_every: timedelta = timedelta(seconds=20)
