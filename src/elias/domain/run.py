@@ -127,6 +127,8 @@ class Segment:
     end: Checkpoint | None = None
     handle: str | None = None
     """The backend's own name for it, once submitted."""
+    submitted_at: datetime | None = None
+    """When the place took it; from then to the trainer's first word is its start delay."""
     started_at: datetime | None = None
     ended_at: datetime | None = None
     cost: Money = FREE
