@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
@@ -12,7 +13,9 @@ from elias.domain.deployment import Deployment
 from elias.domain.label import Label
 from elias.domain.run import Run, Segment
 from elias.domain.session import Session
+from elias.domain.spend import Account, Caps, Claim, Entry, Part, Usage
 from elias.domain.verdict import Verdict
+from elias.units import Money
 from elias_trainer.contract import Digest
 
 
@@ -122,4 +125,44 @@ class ModelStore(Protocol):
 
     def deployments(self) -> Sequence[Deployment]:
         """Newest first; the first one is in service."""
+        ...
+
+
+class SpendStore(Protocol):
+    """The journal of money. Each change is atomic over all processes and nodes of the store, and is on disk after it.
+
+    All changes are safe to repeat: a key is reserved once and settled once, whatever is called twice.
+    """
+
+    def reserve(self, claim: Claim, parts: Sequence[Part], caps: Caps, at: datetime) -> Money:
+        """Hold at least `parts` for `claim`, adding to what it holds already; all that it holds now.
+
+        Raises OverBudget, and holds nothing more, where a cap would be passed; Refused where the key is settled.
+        """
+        ...
+
+    def settle(self, claim: Claim, bill: Sequence[Part], at: datetime, note: str = "") -> None:
+        """Close what is held with what was billed: the rest is given back, all of it for an empty bill.
+
+        A bill above what is held is written down as it is. Of no effect on a key that is closed.
+        """
+        ...
+
+    def correct(self, claim: Claim, billed: Money, at: datetime, note: str) -> Money:
+        """Make what is spent for the key `billed`, by one line with the difference, which is returned.
+
+        A claim whose key is its run speaks of all that the run spent at that backend.
+        """
+        ...
+
+    def usage(self, at: datetime, run: str | None = None, without: str | None = None) -> Usage:
+        """What counts against each cap; `without` leaves out what that key holds."""
+        ...
+
+    def entries(self, *, key: str | None = None, run: str | None = None) -> Sequence[Entry]:
+        """In the order in which they were written."""
+        ...
+
+    def accounts(self) -> Sequence[Account]:
+        """Every key, in the order in which they were first seen."""
         ...

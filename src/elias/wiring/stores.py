@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Self
 from elias.config.schema import Config
 from elias.errors import MissingPackage
 from elias.ports.durable import DurableEngine
-from elias.ports.stores import CorpusStore, ModelStore, RunStore, SessionStore
+from elias.ports.stores import CorpusStore, ModelStore, RunStore, SessionStore, SpendStore
 
 if TYPE_CHECKING:
     from elias.adapters.stores.database import Database
@@ -25,6 +25,7 @@ class Stores:
     corpora: CorpusStore
     runs: RunStore
     models: ModelStore
+    spend: SpendStore
     _database: Database = field(repr=False)
 
     def close(self) -> None:
@@ -48,6 +49,7 @@ def open_stores(config: Config) -> Stores:
         from elias.adapters.stores.models import SqlModelStore
         from elias.adapters.stores.runs import SqlRunStore
         from elias.adapters.stores.sessions import SqlSessionStore
+        from elias.adapters.stores.spend import SqlSpendStore
     except ModuleNotFoundError as error:
         raise missing_node_package(error) from error
     database = open_database(config.store.url, config.home / DATABASE_FILE)
@@ -56,6 +58,7 @@ def open_stores(config: Config) -> Stores:
         corpora=SqlCorpusStore(database),
         runs=SqlRunStore(database),
         models=SqlModelStore(database, SystemClock()),
+        spend=SqlSpendStore(database),
         _database=database,
     )
 

@@ -80,10 +80,34 @@ deployments = sa.Table(
     sa.Column("body", sa.Text, nullable=False),
 )
 
+spend = sa.Table(
+    "spend",
+    _metadata,
+    sa.Column("number", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("kind", sa.Text, nullable=False),
+    sa.Column("key", sa.Text, nullable=False, index=True),
+    sa.Column("part", sa.Text, nullable=False),
+    sa.Column("amount", sa.BigInteger, nullable=False),
+    sa.Column("at", sa.BigInteger, nullable=False, index=True),
+    sa.Column("run", sa.Text, nullable=False, index=True),
+    sa.Column("backend", sa.Text, nullable=False),
+    sa.Column("note", sa.Text, nullable=False),
+)
+"""The journal of money, in whole micro-dollars. Rows are only ever added."""
+
 Migration = Sequence[str]
 """The statements, in SQL that both databases read, that bring one version to the next."""
 
-MIGRATIONS: tuple[Migration, ...] = ()
+_SPEND: Migration = (
+    "CREATE TABLE IF NOT EXISTS spend (number BIGINT NOT NULL PRIMARY KEY, kind TEXT NOT NULL, key TEXT NOT NULL, "
+    "part TEXT NOT NULL, amount BIGINT NOT NULL, at BIGINT NOT NULL, run TEXT NOT NULL, backend TEXT NOT NULL, "
+    "note TEXT NOT NULL)",
+    "CREATE INDEX IF NOT EXISTS ix_spend_key ON spend (key)",
+    "CREATE INDEX IF NOT EXISTS ix_spend_at ON spend (at)",
+    "CREATE INDEX IF NOT EXISTS ix_spend_run ON spend (run)",
+)
+
+MIGRATIONS: tuple[Migration, ...] = (_SPEND,)
 """The first brings version 1 to 2, and so on. Never edited once released; a change to a table above adds one here."""
 
 
