@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -71,11 +71,16 @@ class Forecast:
     """What it rests on, a line each."""
 
     @property
-    @dataclass(frozen=True, kw_only=True, slots=True)
+    def remaining(self) -> Estimate | None:
+        """Seconds of training, start-up left out."""
+        return None if self.steps is None else self.step.times(self.steps)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Known:
     """What else there is to go by."""
 
-    seen: Seen = Seen()
+    seen: Seen = field(default_factory=Seen)
     """Of all runs in this node's store."""
     work: Work | None = None
     """Of the corpus, for a run whose trainer has not counted it yet."""
@@ -254,4 +259,3 @@ def _basis(job: Job, spot: _Spot, used: Sequence[Sighting]) -> tuple[str, ...]:
     if runs := len({s.run for s in here if s.run != job.run}):
         lines.append(f"{runs} other run{'s' if runs > 1 else ''} timed here")
     return tuple(lines)
-
