@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import shutil
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 
+from elias.domain.corpus import Corpus
 from elias.domain.label import Label
 from elias.domain.offer import Need
 from elias.ports.backend import Bundle
+from elias.ports.stores import BlobStore
 from elias.testing.fake_trainer import build_fake_trainer, fake_base
 from elias_trainer.contract import (
     BaseModel,
@@ -18,6 +22,7 @@ from elias_trainer.contract import (
     Lease,
     Limits,
     Recipe,
+    digest_bytes,
     digest_file,
     to_json,
     tree_digest,
@@ -62,6 +67,23 @@ def make_bundle(folder: Path, key: str, wanted: Wanted | None = None) -> Bundle:
         (folder / job.lease.path).touch()
     write_whole(folder / "job.json", to_json(job))
     return Bundle(job=job, folder=folder, label=wanted.label)
+
+
+def small_corpus(blobs: BlobStore, label: Label, built_at: datetime) -> Corpus:
+    """A corpus of one example, its file put among `blobs`; another one for each label."""
+    train = blobs.put(io.BytesIO(CORPUS))
+    return Corpus(
+        digest=digest_bytes(label.encode()),
+        label=label,
+        train=train,
+        heldout=train,
+        train_examples=1,
+        heldout_examples=0,
+        preference_pairs=0,
+        sessions=1,
+        by_source={},
+        built_at=built_at,
+    )
 
 
 def need_of(bundle: Bundle) -> Need:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -21,11 +20,11 @@ from elias.ports.backend import Backend, BackendContext
 from elias.services.runs import Wanted, new_run
 from elias.services.train import Coordinator, Means, Pace
 from elias.testing.blobs import FolderBlobs
-from elias.testing.bundles import CORPUS
+from elias.testing.bundles import small_corpus
 from elias.testing.fake_trainer import build_fake_trainer, fake_base
 from elias.testing.journal import JournalSteps
 from elias.wiring.stores import Stores, open_stores
-from elias_trainer.contract import BaseModel, Digest, Recipe, digest_bytes, digest_file
+from elias_trainer.contract import BaseModel, Digest, Recipe, digest_file
 
 
 @dataclass
@@ -42,19 +41,7 @@ class World:
         self.corpus = self.add_corpus(Label.SECRET)
 
     def add_corpus(self, label: Label) -> Corpus:
-        train = self.blobs.put(io.BytesIO(CORPUS))
-        corpus = Corpus(
-            digest=digest_bytes(label.encode()),
-            label=label,
-            train=train,
-            heldout=train,
-            train_examples=1,
-            heldout_examples=0,
-            preference_pairs=0,
-            sessions=1,
-            by_source={},
-            built_at=SystemClock().now(),
-        )
+        corpus = small_corpus(self.blobs, label, SystemClock().now())
         self.stores.corpora.add(corpus)
         return corpus
 

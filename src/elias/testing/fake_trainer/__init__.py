@@ -12,7 +12,8 @@ import zipfile
 from importlib import resources
 from pathlib import Path
 
-from elias_trainer.contract import BaseModel, write_whole
+from elias.testing.fake_trainer.program import adapter_bytes, next_digest
+from elias_trainer.contract import BaseModel, Digest, digest_bytes, write_whole
 
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 _REAL_MODULES = ("strict", "contract", "folders", "parcel", "carry")
@@ -27,6 +28,14 @@ def fake_base(*, step_s: float = 0.01, fail: str | None = None, die_at: int | No
     """
     words = [f"step_s={step_s}"] + ([f"fail={fail}"] if fail else []) + ([f"die_at={die_at}"] if die_at else [])
     return BaseModel(reference="fake:" + ",".join(words))
+
+
+def expected_adapter(corpus: bytes, steps: int, seed: int = 0) -> Digest:
+    """Of `adapter_model.safetensors` after a run over `corpus` that nothing ever interrupted."""
+    digest, digests = digest_bytes(corpus), list[str]()
+    for step in range(1, steps + 1):
+        digests.append(next_digest(digests, step, seed, digest))
+    return digest_bytes(adapter_bytes(digests))
 
 
 def build_fake_trainer(path: Path) -> Path:

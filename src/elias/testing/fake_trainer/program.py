@@ -36,6 +36,16 @@ def main() -> int:
     return FakeTraining(job, given.job.parent, given.out).run()
 
 
+def next_digest(digests: list[str], step: int, seed: int, corpus: c.Digest) -> str:
+    """What a step adds to the model: it follows from the step before."""
+    before = digests[-1] if digests else corpus.hex
+    return c.digest_bytes(f"{before} {step} {seed} {corpus}".encode()).hex
+
+
+def adapter_bytes(digests: list[str]) -> bytes:
+    return _safetensors("base_model.fake", _model(digests))
+
+
 def behaviour(reference: str) -> dict[str, str]:
     """From `fake:step_s=0.01,fail=user@5`."""
     words = reference.partition(":")[2]
@@ -135,9 +145,7 @@ class FakeTraining:
 
     def one_step(self, seconds: float) -> None:
         time.sleep(seconds)
-        before = self.digests[-1] if self.digests else self.job.corpus.digest.hex
-        text = f"{before} {self.step + 1} {self.job.recipe.seed} {self.job.corpus.digest}"
-        self.digests.append(c.digest_bytes(text.encode()).hex)
+        self.digests.append(next_digest(self.digests, self.step + 1, self.job.recipe.seed, self.job.corpus.digest))
         self.event(
             c.EventKind.STEP,
             step=self.step,
@@ -160,7 +168,7 @@ class FakeTraining:
         folder, scratch = self.out / path, self.out / f"checkpoint/.step-{self.step:08d}.part"
         if not folder.exists():
             shutil.rmtree(scratch, ignore_errors=True)
-            c.write_whole(scratch / "state.safetensors", _safetensors("state", self.model()))
+            c.write_whole(scratch / "state.safetensors", _safetensors("state", _model(self.digests)))
             c.write_whole(scratch / "state.json", c.canonical_json({"digests": self.digests}))
             c.write_whole(scratch / "manifest.json", c.canonical_json({"files": c.file_digests(scratch)}))
             scratch.rename(folder)
@@ -173,12 +181,9 @@ class FakeTraining:
     def finish(self, reason: str) -> None:
         self.checkpoint()
         adapter = self.out / "adapter"
-        c.write_whole(adapter / "adapter_model.safetensors", _safetensors("base_model.fake", self.model()))
+        c.write_whole(adapter / "adapter_model.safetensors", adapter_bytes(self.digests))
         c.write_whole(adapter / "adapter_config.json", c.canonical_json({"peft_type": "LORA", "r": 1}))
         self.end(c.Outcome.DONE, reason)
-
-    def model(self) -> bytes:
-        return b"".join(bytes.fromhex(digest) for digest in self.digests)
 
     def end(self, outcome: c.Outcome, reason: str, failure: c.Failure | None = None) -> None:
         self.event(c.EventKind.ENDED, outcome=outcome, reason=reason, step=self.step)
@@ -218,6 +223,10 @@ class FakeTraining:
         with (self.out / "events.jsonl").open("a", encoding="utf-8") as stream:
             stream.write(line + "\n")
         print(c.EVENT_PREFIX + line, flush=True)
+
+
+def _model(digests: list[str]) -> bytes:
+    return b"".join(bytes.fromhex(digest) for digest in digests)
 
 
 def _machine() -> dict[str, Any]:

@@ -13,14 +13,14 @@ from elias.testing.kaggle_emulator.disk import Disk
 from elias.testing.kaggle_emulator.faults import Fault, FaultKind
 
 if TYPE_CHECKING:
-    from elias.testing.kaggle_emulator.app import KaggleEmulator, build_app
+    from elias.testing.kaggle_emulator.app import Beside, KaggleEmulator, build_app
 
-__all__ = ["Disk", "Fault", "FaultKind", "KaggleEmulator", "build_app"]
+__all__ = ["Beside", "Disk", "Fault", "FaultKind", "KaggleEmulator", "build_app"]
 
 
 def __getattr__(name: str) -> Any:
     """The server is imported by whoever serves: a session's own process, of which there are many, does not."""
-    if name in ("KaggleEmulator", "build_app"):
+    if name in ("Beside", "KaggleEmulator", "build_app"):
         from elias.testing.kaggle_emulator import app
 
         return getattr(app, name)

@@ -8,7 +8,9 @@ import json
 import re
 import socket
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -97,6 +99,7 @@ class _Face:
 
     async def upload(self, request: Request) -> Response:
         token = request.path_params["token"]
+        self._disk.record("upload", {"content-range": request.headers.get("content-range", "")})
         blob = self._disk.root / "blobs" / f"{token}.bin"
         known = read(blob.with_suffix(".json"))
         fault = self._disk.faults.take("upload")
@@ -125,6 +128,7 @@ class _Face:
 
     async def download(self, request: Request) -> Response:
         owner, slug, _, number, name = request.path_params["path"].split("/", 4)
+        self._disk.record("download", {"kernel": slug, "name": name})
         root = self._disk.kernel(owner, slug) / "versions" / number / "kaggle" / "working"
         path = (root / name).resolve()
         if not path.is_relative_to(root.resolve()) or not path.is_file():
@@ -136,6 +140,7 @@ class _Face:
         return await _broken(fault) if fault else FileResponse(path)
 
     async def logs(self, request: Request) -> Response:
+        self._disk.record("logs", {"kernel": request.path_params["slug"]})
         fault = self._disk.faults.take("logs")
         if fault and fault.kind in BEFORE:
             return await _broken(fault)
@@ -205,16 +210,26 @@ def _error(status: int, message: str) -> Response:
     return JSONResponse({"code": status, "message": message}, status)
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Beside:
+    """One more Kaggle behind the socket of another."""
+
+    disk: Disk
+    url: str
+
+
 class KaggleEmulator:
     """The emulator in a thread of this process: `with KaggleEmulator(root) as emulated: emulated.url`."""
 
     def __init__(self, root: Path, port: int = 0) -> None:
         self.disk = Disk(root)
+        self._beside: dict[str, ASGIApp] = {}
         self._socket = socket.socket()
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self._socket.bind(("127.0.0.1", port))
         self.url = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
-        config = uvicorn.Config(build_app(self.disk, self.url), log_level="critical", timeout_graceful_shutdown=1)
+        self._own = build_app(self.disk, self.url)
+        config = uvicorn.Config(self._serve, interface="asgi3", log_level="critical", timeout_graceful_shutdown=1)
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._server.run, kwargs={"sockets": [self._socket]}, daemon=True)
 
@@ -227,12 +242,34 @@ class KaggleEmulator:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for version, session in self.disk.sessions():
-            if not session.get("ended_at"):
-                Kernels(self.disk, self.url).end(version, "CANCEL_ACKNOWLEDGED")
+        _end_sessions(self.disk)
         self._server.should_exit = True
         self._thread.join()
         self._socket.close()
+
+    @contextmanager
+    def beside(self, root: Path) -> Iterator[Beside]:
+        """A Kaggle of its own at another URL, for a test that wants no server of its own."""
+        name = f"kaggle{len(self._beside)}"
+        made = Beside(disk=Disk(root), url=f"{self.url}/{name}")
+        self._beside[name] = build_app(made.disk, made.url)
+        try:
+            yield made
+        finally:
+            _end_sessions(made.disk)
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        name, _, rest = scope.get("path", "").removeprefix("/").partition("/")
+        if name in self._beside:
+            await self._beside[name]({**scope, "path": f"/{rest}"}, receive, send)
+        else:
+            await self._own(scope, receive, send)
+
+
+def _end_sessions(disk: Disk) -> None:
+    for version, session in disk.sessions():
+        if not session.get("ended_at"):
+            Kernels(disk, "").end(version, "CANCEL_ACKNOWLEDGED")
 
 
 def serve(arguments: Any) -> None:
