@@ -1,0 +1,101 @@
+"""What spot capacity is expected to cost, interruptions counted in: a formula, its assumptions, and what was seen.
+
+With interruptions as a Poisson process of rate `h` an hour, a checkpoint every `c` hours (its writing counted in) and
+`r` hours to start again, `w` hours of work take on average
+
+    w / c * e^(h r) * (e^(h c) - 1) / h          (Daly 2006, doi:10.1016/j.future.2004.11.016)
+
+which for small `h` is w (1 + h (r + c / 2)): each interruption costs a new start and half a checkpoint's interval.
+SageMaker bills no waiting between an interruption and the next start, and all of the rest, so that this is also what
+is billed, at the on-demand price less what spot saves.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from elias.units import Money
+from elias_trainer.contract import write_whole
+
+SAVING = 0.6
+"""Of the on-demand price. AWS publishes no spot price for training; 60 to 70 % are what people report: the lower."""
+PRIOR_HOURS, PRIOR_INTERRUPTIONS = 20.0, 1.0
+"""Assumed before this node has seen any: one interruption in 20 hours, which weighs as much as 20 hours seen."""
+NEVER = 1e6
+"""Hours; a work that is interrupted faster than it gets on takes no longer than this here."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Risk:
+    interruptions_per_hour: float
+    seen_hours: float
+    seen_interruptions: int
+
+    @property
+    def words(self) -> str:
+        if not self.seen_hours:
+            return f"{self.interruptions_per_hour:.2f} interruptions an hour assumed, none seen yet"
+        return (
+            f"{self.interruptions_per_hour:.2f} interruptions an hour, from {self.seen_interruptions} in "
+            f"{self.seen_hours:.1f} h seen here"
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Work:
+    """In hours."""
+
+    steps: float
+    """Of training alone."""
+    start: float
+    """From a start to the first step."""
+    between_checkpoints: float
+
+
+def billed_hours(work: Work, interruptions_per_hour: float) -> float:
+    """What is billed for the whole work, in expectation; without interruptions, one start and the work."""
+    if interruptions_per_hour <= 0:
+        return work.start + work.steps
+    rate, interval = interruptions_per_hour, min(work.between_checkpoints, max(work.steps, 1e-9))
+    exponent = rate * (work.start + interval)
+    if exponent > 50:
+        return NEVER
+    stretch = math.exp(rate * work.start) * math.expm1(rate * interval) / (rate * interval)
+    return min(NEVER, work.start + work.steps * stretch)
+
+
+def spot_hourly(on_demand: Money, saving: float = SAVING) -> Money:
+    """What an hour on spot is expected to be billed at, rounded up."""
+    return Money(math.ceil(on_demand.micro_usd * (1 - saving)))
+
+
+class History:
+    """What this node saw of spot jobs: hours and interruptions of each ended segment, in a file of the backend's."""
+
+    def __init__(self, home: Path) -> None:
+        self._file = home / "spot.json"
+
+    def record(self, segment: str, hours: float, interruptions: int) -> None:
+        """Safe to repeat: a segment counts once."""
+        seen = dict(self._read())
+        seen[segment] = (hours, interruptions)
+        self._file.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(self._file, json.dumps(seen, indent=1).encode())
+
+    def risk(self) -> Risk:
+        """Mean of a Gamma posterior: the assumed hours and interruptions, and the seen ones, added up."""
+        seen = self._read().values()
+        hours, interruptions = sum(h for h, _ in seen), sum(n for _, n in seen)
+        rate = (PRIOR_INTERRUPTIONS + interruptions) / (PRIOR_HOURS + hours)
+        return Risk(interruptions_per_hour=rate, seen_hours=hours, seen_interruptions=interruptions)
+
+    def _read(self) -> Mapping[str, tuple[float, int]]:
+        try:
+            raw = json.loads(self._file.read_bytes())
+        except FileNotFoundError:
+            return {}
+        return {segment: (float(hours), int(count)) for segment, (hours, count) in raw.items()}
