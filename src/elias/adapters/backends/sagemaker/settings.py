@@ -20,6 +20,7 @@ SPANS = (
     "upload",
     "spot_wait",
     "start_limit",
+    "missing_limit",
     "patience",
     "http_connect",
     "http_read",
@@ -85,6 +86,8 @@ class SageMakerSettings:
     """What comes home is refused above this."""
     keep_artifacts: bool = True
     """Whether a finished adapter also stays in S3, under its digest, when its run is over."""
+    missing_limit: timedelta = timedelta(minutes=10)
+    """A job that SageMaker does not show for so long is gone."""
     patience: timedelta = timedelta(days=1)
     """How long AWS may be out of reach before a segment is given up."""
     poll_every: timedelta = timedelta(seconds=20)

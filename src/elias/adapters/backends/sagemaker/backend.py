@@ -1,0 +1,448 @@
+"""The Backend port on SageMaker. `submit` packs a segment and writes it down; `poll` sends it, looks, brings it home.
+
+A job that is there is waited for whatever goes wrong on the way: it is paid for, and its checkpoints lie in S3. Nothing
+is ordered whose end could come after what was reserved.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+from elias.adapters.backends.bundle import refuse_by_label, verify_bundle
+from elias.adapters.backends.output import bring_home, read_events
+from elias.adapters.backends.sagemaker.client import Clients, NoCapacity
+from elias.adapters.backends.sagemaker.inbox import GB, MODEL_FILE, Inbox, steps_home
+from elias.adapters.backends.sagemaker.jobs import FINAL, Described, artifact_key, first_difference
+from elias.adapters.backends.sagemaker.ledger import Entry, Ledger, StopFor, when
+from elias.adapters.backends.sagemaker.logs import JobLog, events_in, other_lines
+from elias.adapters.backends.sagemaker.offers import instance_offers
+from elias.adapters.backends.sagemaker.outcome import (
+    RESUME,
+    Ended,
+    cost_of,
+    failed,
+    failed_by,
+    final_state,
+    from_record,
+    has_begun,
+    interruptions_in,
+    live_status,
+    own_result,
+    started_at,
+    to_record,
+)
+from elias.adapters.backends.sagemaker.sender import SPOT, Sender, StrangersJob, need_id
+from elias.adapters.backends.sagemaker.settings import SageMakerSettings
+from elias.adapters.backends.sagemaker.spot import History
+from elias.domain.offer import Need, Offer
+from elias.domain.run import SegmentState
+from elias.errors import DiskFull, EliasError, NotFound, QuotaExhausted, VerificationError
+from elias.ports.backend import BackendContext, Bundle, Status
+from elias.units import rfc3339
+from elias_trainer.contract import FailureKind, Outcome, canonical_json, write_whole
+
+log = logging.getLogger("elias.sagemaker")
+
+
+class SageMakerBackend:
+    """Keeps what it did in files, one folder a segment, so that any process of this node goes on with it."""
+
+    def __init__(self, context: BackendContext) -> None:
+        self.name = context.name
+        self.settings = SageMakerSettings.read(context.settings)
+        self._context = context
+        self._clock = context.clock
+        self._ledger = Ledger(context.home)
+        self._clients = Clients(self.settings, context.environment)
+        self._sender = Sender(context, self.settings, self._clients, self._ledger)
+        self._offers = instance_offers(context, self._clients)
+        self._pace = Pace(self.settings)
+        self._last: dict[str, Status] = {}
+        self._logs: dict[str, JobLog] = {}
+
+    def close(self) -> None:
+        """Give the connections back."""
+        self._clients.close()
+
+    # What is on offer
+
+    def offers(self, need: Need) -> Sequence[Offer]:
+        offers = self._offers.offers(need)
+        interrupted = self._interrupted_in_vain(need)
+        if interrupted < self.settings.interruptions:
+            return offers
+        why = (
+            f"AWS took spot instances away {interrupted} times in a row and nothing was gained: "
+            "it goes on with on-demand capacity"
+        )
+        return [
+            replace(offer, refused=why) if offer.variant.endswith(SPOT) and offer.refused is None else offer
+            for offer in offers
+        ]
+
+    def _interrupted_in_vain(self, need: Need) -> int:
+        """Since a spot segment of such a run last gained anything."""
+        wanted, count = need_id(need), 0
+        ended = [entry for entry in self._ledger.entries() if entry.need == wanted and entry.ended is not None]
+        for entry in sorted(ended, key=lambda entry: str((entry.ended or {})["ended_at"]), reverse=True):
+            if entry.gained:
+                break
+            count += max(1, entry.interruptions) if entry.is_spot and _was_taken_away(entry) else 0
+        return count
+
+    # A segment's life
+
+    def submit(self, key: str, bundle: Bundle, offer: Offer) -> str:
+        """Packed and written down; `poll` sends it, so that no trouble on the way makes the segment another one."""
+        refuse_by_label(bundle.label, offer, encrypted=offer.seals_private)
+        if self._ledger.get(key) is None:
+            verify_bundle(bundle)
+            self._clean_up()
+            self._sender.prepare(key, bundle, offer)
+        return key
+
+    def find(self, key: str) -> str | None:
+        """What was written down; a job is never ordered before that."""
+        return key if self._ledger.get(key) else None
+
+    def poll(self, handle: str) -> Status:
+        entry = self._ledger.get(handle)
+        if entry is None:
+            what = f"this node sent no segment {handle!r} to SageMaker"
+            return failed(FailureKind.INFRASTRUCTURE, what, RESUME)
+        if entry.ended is not None:
+            return from_record(entry.ended)
+        is_urgent = entry.stop_for is not None and not entry.stop_sent
+        known = self._last.get(handle)
+        if not self._pace.may_ask(handle, running=self._running(), is_urgent=is_urgent):
+            return known or Status(state=SegmentState.RUNNING if entry.started_at else SegmentState.PENDING)
+        try:
+            status = self._look(entry)
+            if entry.trouble_since and not status.state.is_final:
+                self._ledger.change(handle, trouble_since=None)
+        except EliasError as error:
+            status = self._in_trouble(self._ledger.get(handle) or entry, error)
+        self._last[handle] = status
+        return status
+
+    def fetch(self, handle: str, into: Any) -> None:
+        """While it runs, what SageMaker has copied to S3 by now, and the events of its log."""
+        into.mkdir(parents=True, exist_ok=True)
+        entry = self._ledger.get(handle)
+        if entry is None:
+            return
+        out = self._ledger.folder(handle) / "out"
+        if entry.ended is None and entry.created_at is not None:
+            self._inbox(entry).bring()
+            self._write_events(entry)
+        if out.exists():
+            bring_home(out, into)
+
+    def cancel(self, handle: str) -> None:
+        """SIGTERM by SageMaker: the trainer saves a checkpoint, which comes home."""
+        self._stop(handle, StopFor.CANCEL)
+
+    def pause(self, handle: str) -> None:
+        self._stop(handle, StopFor.PAUSE)
+
+    def events(self, handle: str, after: int) -> Iterator[Mapping[str, Any]]:
+        entry = self._ledger.get(handle)
+        if entry is None:
+            return
+        if entry.ended is not None:
+            found: Iterator[Mapping[str, Any]] = (e for _, e in read_events(self._ledger.folder(handle) / "out"))
+        else:
+            found = events_in(self._live_lines(entry))
+        yield from (event for event in found if int(event["seq"]) > after)
+
+    def log(self, handle: str) -> Iterator[str]:
+        entry = self._ledger.get(handle)
+        if entry is None:
+            return
+        kept = self._ledger.folder(handle) / "log.txt"
+        lines = kept.read_text(encoding="utf-8").splitlines() if kept.exists() else self._live_lines(entry)
+        yield from other_lines(lines)
+
+    def forget(self, handle: str) -> None:
+        """Its files in S3, and its run's once no segment needs them; what fails now is tried again later."""
+        entry = self._ledger.get(handle)
+        if entry is None or entry.ended is None:
+            return
+        self._ledger.change(handle, unneeded=True)
+        shutil.rmtree(self._ledger.folder(handle) / "out", ignore_errors=True)
+        self._clean_up()
+
+    # Looking after one that has not ended
+
+    def _look(self, entry: Entry) -> Status:
+        described: Described | None
+        if entry.created_at is None:
+            if entry.stop_for and entry.sent_at is None:
+                return self._end(entry, None, Status(state=SegmentState.CANCELLED))
+            entry, described = self._sender.send(entry)
+        else:
+            described = self._sender.jobs.find(entry.job)
+        if described is None:
+            return self._missing(entry)
+        if entry.missing_since:
+            entry = self._ledger.change(entry.key, missing_since=None)
+        entry = self._keep(entry, described)
+        if described["TrainingJobStatus"] in FINAL:
+            return self._collect(entry, described)
+        entry = self._stop_where_due(entry, described)
+        return live_status(entry, described, self._clock.now())
+
+    def _keep(self, entry: Entry, described: Described) -> Entry:
+        """What is news: that it is the job which was ordered, its start, its interruptions."""
+        if not entry.is_checked:
+            mismatch = first_difference(self._sender.request(entry), described)
+            entry = self._ledger.change(
+                entry.key,
+                is_checked=True,
+                mismatch=mismatch,
+                stop_for=StopFor.MISMATCH if mismatch else entry.stop_for,
+            )
+        if entry.started_at is None and (begun := started_at(described)):
+            entry = self._ledger.change(entry.key, started_at=rfc3339(begun))
+        interruptions = interruptions_in(described)
+        if interruptions > entry.interruptions:
+            step = self._inbox(entry).newest_step()
+            is_in_vain = step <= max(entry.last_step, entry.start_step)
+            vain = entry.vain + interruptions - entry.interruptions if is_in_vain else 0
+            entry = self._ledger.change(entry.key, interruptions=interruptions, vain=vain, last_step=step)
+        return entry
+
+    def _stop_where_due(self, entry: Entry, described: Described) -> Entry:
+        """Send the stop that is wanted, by a person or by a limit that nobody else keeps."""
+        reason = entry.stop_for
+        if reason is None and entry.is_spot and entry.vain >= self.settings.interruptions:
+            reason = StopFor.IN_VAIN
+        late = self._clock.now() - (when(entry.created_at) or self._clock.now()) > self.settings.start_limit
+        if reason is None and late and not has_begun(described):
+            reason = StopFor.NEVER_STARTED
+        if reason is None or entry.stop_sent:
+            return entry
+        entry = self._ledger.change(entry.key, stop_for=reason)
+        self._sender.jobs.stop(entry.job)
+        return self._ledger.change(entry.key, stop_sent=True)
+
+    def _stop(self, handle: str, reason: StopFor) -> None:
+        entry = self._ledger.get(handle)
+        if entry is not None and entry.ended is None and entry.stop_for in (None, StopFor.PAUSE):
+            self._ledger.change(handle, stop_for=reason)
+
+    def _missing(self, entry: Entry) -> Status:
+        now = self._clock.now()
+        since = when(entry.missing_since) or now
+        if now - since < self.settings.missing_limit:
+            self._ledger.change(entry.key, missing_since=rfc3339(since))
+            return Status(
+                state=SegmentState.PENDING, note=f"SageMaker does not show {entry.job} since {rfc3339(since)}"
+            )
+        what = f"SageMaker does not know the job {entry.job} any more; it may have been billed"
+        status = replace(failed(FailureKind.INFRASTRUCTURE, what, RESUME), cost_is_final=False)
+        return self._end(entry, None, status)
+
+    def _in_trouble(self, entry: Entry, error: EliasError) -> Status:
+        """AWS, or the way there: asked again, for a bounded time. A refusal is said at once, unless the job is there
+        already, or may be: it will be brought home when that is mended."""
+        now = self._clock.now()
+        since = when(entry.trouble_since) or now
+        if isinstance(error, StrangersJob):
+            return self._end(entry, None, failed_by(error))
+        if not entry.was_sent and isinstance(error, QuotaExhausted | NoCapacity):
+            kind = FailureKind.QUOTA if isinstance(error, QuotaExhausted) else FailureKind.CAPACITY
+            return self._end(entry, None, failed(kind, error.what, error.fix))
+        is_refused = not error.is_worth_retry and not isinstance(error, DiskFull)
+        if (is_refused and not entry.was_sent) or now - since > self.settings.patience:
+            return self._end(entry, None, replace(failed_by(error), cost_is_final=not entry.was_sent))
+        self._ledger.change(entry.key, trouble_since=rfc3339(since))
+        log.warning("sagemaker.trouble segment=%s what=%s", entry.key, error.what)
+        known = self._last.get(entry.key)
+        return Status(
+            state=SegmentState.RUNNING if entry.started_at else SegmentState.PENDING,
+            started_at=when(entry.started_at),
+            cost=known.cost if known else Status(state=SegmentState.PENDING).cost,
+            note=f"{error.what}; asked again since {rfc3339(since)} (fix: {error.fix})",
+        )
+
+    def _live_lines(self, entry: Entry) -> list[str]:
+        """What its containers have said so far; nothing before its start and after its end."""
+        if entry.created_at is None or entry.ended is not None:
+            return []
+        every_s = self._pace.every_s(self._running())
+        reader = self._logs.setdefault(entry.job, JobLog(self._clients, entry.job, every_s))
+        return reader.lines()
+
+    def _write_events(self, entry: Entry) -> None:
+        """The log is ahead of the checkpoints with which the events' own file comes."""
+        out = self._ledger.folder(entry.key) / "out"
+        known = sum(1 for _ in read_events(out))
+        live = list(events_in(self._live_lines(entry)))
+        if len(live) > known:
+            write_whole(out / "events.jsonl", b"".join(canonical_json(event) + b"\n" for event in live))
+
+    def _running(self) -> int:
+        return sum(1 for entry in self._ledger.entries() if entry.runs)
+
+    # Coming home
+
+    def _collect(self, entry: Entry, described: Described) -> Status:
+        """Raises what makes it worth another look: AWS out of reach, a full disk, an adapter not whole so far."""
+        folder, problem = self._ledger.folder(entry.key), None
+        out = folder / "out"
+        try:
+            self._inbox(entry).bring()
+        except VerificationError as broken:
+            problem = broken.what
+        result = own_result(out, entry.key)
+        if problem is None and result is not None and result.outcome is Outcome.DONE:
+            try:
+                entry = self._bring_model(entry, described)
+            except (VerificationError, NotFound) as broken:
+                problem = broken.what
+        if problem is not None and entry.fetch_tries + 1 < self.settings.fetch_tries:
+            self._ledger.change(entry.key, fetch_tries=entry.fetch_tries + 1)
+            return Status(
+                state=SegmentState.RUNNING,
+                started_at=when(entry.started_at),
+                cost=cost_of(entry, described, self._clock.now()),
+                note=f"{problem}; fetched again",
+            )
+        self._keep_log(entry)
+        status = final_state(Ended(entry=entry, described=described, out=out, problem=problem))
+        ended_at = described.get("TrainingEndTime") or described.get("LastModifiedTime") or self._clock.now()
+        return self._end(
+            entry,
+            described,
+            replace(status, ended_at=ended_at, cost=cost_of(entry, described, self._clock.now())),
+        )
+
+    def _bring_model(self, entry: Entry, described: Described) -> Entry:
+        artifacts = described.get("ModelArtifacts", {}).get("S3ModelArtifacts", "")
+        bucket, layout = self._sender.bucket(entry), self._sender.layout(entry)
+        expected = f"{layout.of_job}output/{MODEL_FILE}"
+        if artifacts != layout.uri(expected):
+            raise NotFound(f"the job {entry.job} left no {MODEL_FILE}", fix=RESUME)
+        digest = self._inbox(entry).bring_model(expected)
+        if not self.settings.keep_artifacts:
+            return entry
+        kept = artifact_key(self.settings, self._context.node, digest)
+        if bucket.head(kept) is None:
+            bucket.copy(expected, kept, self._sender.sent(entry))
+        return self._ledger.change(entry.key, artifact=layout.uri(kept))
+
+    def _inbox(self, entry: Entry) -> Inbox:
+        folder = self._ledger.folder(entry.key)
+        return Inbox(
+            bucket=self._sender.bucket(entry),
+            prefix=self._sender.layout(entry).checkpoints,
+            folder=folder / "inbox",
+            out=folder / "out",
+            node_key=self._context.node_key,
+            largest=self.settings.largest_output_gb * GB,
+        )
+
+    def _keep_log(self, entry: Entry) -> None:
+        """For `log` after the end. A log that cannot be read now is no reason to keep the segment from ending."""
+        try:
+            lines = JobLog(self._clients, entry.job, 0).lines()
+        except EliasError as error:
+            log.warning("sagemaker.no_log segment=%s what=%s", entry.key, error.what)
+            return
+        write_whole(self._ledger.folder(entry.key) / "log.txt", "\n".join(lines).encode())
+
+    def _end(self, entry: Entry, described: Described | None, status: Status) -> Status:
+        """Write down the end; from now on it stays. What was only needed on the way goes."""
+        folder = self._ledger.folder(entry.key)
+        newest = max(steps_home(folder / "out"), default=0)
+        status = replace(status, started_at=when(entry.started_at))
+        entry = self._ledger.change(
+            entry.key,
+            ended=to_record(status, self._clock.now()),
+            gained=newest > entry.start_step or status.state is SegmentState.DONE,
+        )
+        if entry.is_spot and described is not None and entry.started_at:
+            hours = timedelta(seconds=int(described.get("TrainingTimeInSeconds") or 0)) / timedelta(hours=1)
+            History(self._context.home).record(entry.key, hours, entry.interruptions)
+        for name in ("parcel", "inbox", "uploads"):
+            shutil.rmtree(folder / name, ignore_errors=True)
+        (folder / "segment.key").unlink(missing_ok=True)
+        self._logs.pop(entry.job, None)
+        self._last.pop(entry.key, None)
+        self._drop_key(entry)
+        return from_record(entry.ended or {})
+
+    # What is left in S3
+
+    def _drop_key(self, entry: Entry) -> None:
+        if not entry.sealed or entry.bucket is None:
+            return
+        try:
+            self._sender.bucket(entry).delete_under(self._sender.layout(entry).key)
+        except EliasError as error:  # tried again when the segment is forgotten
+            log.warning("sagemaker.left_behind segment=%s what=%s", entry.key, error.what)
+
+    def _clean_up(self) -> None:
+        """What is left in S3 of segments that nobody needs any more."""
+        entries = list(self._ledger.entries())
+        for entry in entries:
+            if entry.ended is None or entry.forgotten or not entry.unneeded:
+                continue
+            try:
+                self._remove(entry, entries)
+            except EliasError as error:  # nothing depends on it: the next segment's start tries again
+                log.warning("sagemaker.left_behind segment=%s what=%s", entry.key, error.what)
+
+    def _remove(self, entry: Entry, entries: Sequence[Entry]) -> None:
+        if entry.bucket is not None:
+            bucket, layout = self._sender.bucket(entry), self._sender.layout(entry)
+            bucket.delete_under(layout.of_job)
+            if all(other.unneeded for other in entries if other.run == entry.run):
+                bucket.delete_under(f"{layout.run}/")
+        self._ledger.change(entry.key, forgotten=True)
+
+
+class Pace:
+    """Spreads the questions after many jobs, so that all together stay below what AWS throttles at."""
+
+    def __init__(self, settings: SageMakerSettings) -> None:
+        self._settings = settings
+        self._lock = threading.Lock()
+        self._asked: dict[str, float] = {}
+        self._last: float | None = None
+
+    def every_s(self, running: int) -> float:
+        """Between two questions after the same job."""
+        by_calls = running * 60 / self._settings.calls_per_minute
+        return max(self._settings.poll_every.total_seconds(), by_calls if running > 1 else 0.0)
+
+    def may_ask(self, key: str, *, running: int, is_urgent: bool) -> bool:
+        """Whether it is `key`'s turn; counts as asked then. What a person wants, such as a stop, is always in turn."""
+        with self._lock:
+            now = time.monotonic()
+            every_s = self.every_s(running)
+            asked = self._asked.get(key)
+            apart_s = min(60 / self._settings.calls_per_minute, every_s)
+            is_late = asked is None or now - asked >= every_s
+            is_free = self._last is None or now - self._last >= apart_s
+            if not is_urgent and not (is_late and is_free):
+                return False
+            self._asked[key] = self._last = now
+            return True
+
+
+def _was_taken_away(entry: Entry) -> bool:
+    failure = (entry.ended or {}).get("failure")
+    kind = failure[0] if isinstance(failure, list) else None
+    return entry.interruptions > 0 or kind in (FailureKind.PREEMPTED, FailureKind.CAPACITY)
+
+
+__all__ = ["SageMakerBackend"]
