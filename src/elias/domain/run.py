@@ -17,7 +17,7 @@ class RunState(StrEnum):
     WAITING = "waiting"
     """For a quota, a budget or a place; `reason` says until when."""
     PAUSED = "paused"
-    """By the user; `elias run resume` goes on."""
+    """By the user, or at a cap on money, which `reason` names; `elias run resume` goes on."""
     DONE = "done"
     FAILED = "failed"
     """Stopped by what trying again would not cure; once that is mended, `elias run resume` goes on."""
@@ -127,6 +127,8 @@ class Segment:
     end: Checkpoint | None = None
     handle: str | None = None
     """The backend's own name for it, once submitted."""
+    sent_at: datetime | None = None
+    """Of one that costs money: when it was first sent. Without a `handle` nobody knows yet what became of that."""
     submitted_at: datetime | None = None
     """When the place took it; from then to the trainer's first word is its start delay."""
     started_at: datetime | None = None

@@ -92,12 +92,15 @@ class Caps:
 
     run: Money | None = None
     """Of any one run; what lets a run spend at all, unless it brings a budget of its own."""
+    own: Money | None = None
+    """The budget that the run in question brought along; it never lifts `run`."""
     day: Money | None = None
     month: Money | None = None
     account: Money | None = None
 
     def of(self, cap: Cap) -> Money | None:
-        limits = {Cap.RUN: self.run, Cap.DAY: self.day, Cap.MONTH: self.month, Cap.ACCOUNT: self.account}
+        runs = [limit for limit in (self.run, self.own) if limit is not None]
+        limits = {Cap.RUN: min(runs, default=None), Cap.DAY: self.day, Cap.MONTH: self.month, Cap.ACCOUNT: self.account}
         return limits[cap]
 
 
@@ -137,29 +140,35 @@ class Room:
     limit: Money
     spent: Money
     reserved: Money
-    until: datetime | None
+    setting: str
+    """What `elias budget set` calls it: the cap's name, or the run whose own budget it is."""
+    until: datetime | None = None
     """When the day or month ends and the cap begins anew."""
 
     @property
     def left(self) -> Money:
         return max(FREE, self.limit - self.spent - self.reserved)
 
-    def opens_at(self, needed: Money) -> datetime | None:
-        """From when on `needed` may fit without anybody raising the cap; None for never, as far as is known."""
-        return self.until if self.limit >= needed else None
-
     def waits_for_others(self, needed: Money) -> bool:
         """Whether it would fit once what is reserved now has been given back."""
         return self.spent + needed <= self.limit
 
 
-def rooms(caps: Caps, usage: Usage) -> Sequence[Room]:
-    """One for each cap that is set."""
+def rooms(caps: Caps, usage: Usage, run: str) -> Sequence[Room]:
+    """One for each cap that is set, as `run` meets it."""
     ends = {Cap.DAY: day_after(usage.at), Cap.MONTH: month_after(usage.at)}
-    limits = [(cap, limit) for cap in Cap if (limit := caps.of(cap)) is not None]
+    is_own = caps.own is not None and (caps.run is None or caps.own < caps.run)
     return [
-        Room(cap=cap, limit=limit, spent=usage.of(cap).spent, reserved=usage.of(cap).reserved, until=ends.get(cap))
-        for cap, limit in limits
+        Room(
+            cap=cap,
+            limit=limit,
+            spent=usage.of(cap).spent,
+            reserved=usage.of(cap).reserved,
+            setting=run if cap is Cap.RUN and is_own else str(cap),
+            until=ends.get(cap),
+        )
+        for cap in Cap
+        if (limit := caps.of(cap)) is not None
     ]
 
 
@@ -167,16 +176,14 @@ def tightest(found: Iterable[Room]) -> Room | None:
     return min(found, key=lambda room: room.left, default=None)
 
 
-def over_budget(room: Room, needed: Money, run: str) -> OverBudget:
-    """The refusal of `needed` for `run`: names the cap, what is spent, reserved and needed, and what to type."""
-    whole = room.limit if room.limit > room.spent + room.reserved + needed else room.spent + room.reserved + needed
-    enough = f"{-(-whole.micro_usd // 1_000_000)}usd"
-    what = f"elias budget set {run if room.cap is Cap.RUN else room.cap} {enough}"
+def over_budget(room: Room, needed: Money) -> OverBudget:
+    """The refusal of `needed`: names the cap, what is spent, reserved and needed, and what to type."""
+    enough = -(-max(room.limit, room.spent + room.reserved + needed).micro_usd // 1_000_000)
     return OverBudget(
         f"the cap of {named(room.cap)} is {dollars(room.limit)}: {dollars(room.spent)} spent, "
         f"{dollars(room.reserved)} reserved, {dollars(needed)} needed",
         kept="nothing was started, and nothing will be billed",
-        fix=what,
+        fix=f"elias budget set {room.setting} {enough}usd",
         cap=str(room.cap),
     )
 

@@ -69,8 +69,8 @@ class SqlSpendStore:
                 )
             needed = total(added)
             usage = self._usage(connection, at, claim.run)
-            if short := tightest(room for room in rooms(caps, usage) if room.left < needed):
-                raise over_budget(short, needed, claim.run)
+            if short := tightest(room for room in rooms(caps, usage, claim.run) if room.left < needed):
+                raise over_budget(short, needed)
             self._append(connection, claim, [(EntryKind.RESERVE, part) for part in added], at)
             return held(lines) + needed
 

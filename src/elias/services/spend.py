@@ -1,0 +1,218 @@
+"""Pays for segments: reserves before one is launched, settles by what it cost, and says what stands in the way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from elias.domain.offer import Offer
+from elias.domain.plan import PlannedSegment
+from elias.domain.run import Run, Segment
+from elias.domain.spend import (
+    COMPUTE,
+    EXTRA,
+    Cap,
+    Caps,
+    Claim,
+    Part,
+    Room,
+    held,
+    is_open,
+    over_budget,
+    rooms,
+    tightest,
+    total,
+)
+from elias.errors import EliasError, OverBudget, Refused
+from elias.ports.backend import Backend, Status
+from elias.ports.stores import SpendStore
+from elias.units import FREE, Clock, Money
+
+LOOK_AGAIN = timedelta(minutes=15)
+"""A run that waits at a cap plans again so often, since somebody may have raised it or given money back."""
+SHORTEST = timedelta(minutes=2)
+"""Below this a paid segment is spent on loading the base."""
+PLENTY = Money.usd(1_000_000)
+"""Lifts the budget to learn whether money alone is in the way; never reserved."""
+_TRIES = 3
+
+
+def is_paid(offer: Offer) -> bool:
+    return offer.hourly > FREE or offer.once > FREE
+
+
+def cost_parts(offer: Offer, span: timedelta) -> Sequence[Part]:
+    """What a segment of that length is reserved at: its hours at the full price, and what comes once."""
+    return [Part(name=COMPUTE, amount=offer.hourly.for_hours(span)), Part(name=EXTRA, amount=offer.once)]
+
+
+def affordable(offer: Offer, money: Money) -> timedelta | None:
+    """The longest segment that `money` buys, in whole seconds; None has no limit."""
+    if offer.hourly == FREE:
+        return None
+    left = max(0, (money - offer.once).micro_usd)
+    return timedelta(seconds=left * 3600 // offer.hourly.micro_usd)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AtCap:
+    """A run that may not spend what it needs now."""
+
+    reason: str
+    until: datetime | None
+    """When it goes on by itself; None is not before somebody raises the cap."""
+
+
+def at_cap(found: Sequence[Room], needed: Money, run: str, now: datetime) -> AtCap | None:
+    """What the caps mean for a run that needs that much; None where they allow it."""
+    waits = [(room, _opens_at(room, needed, now)) for room in found if room.left < needed]
+    if not waits:
+        return None
+    room, until = min(waits, key=lambda wait: (wait[1] is not None, -(wait[1] or now).timestamp()))
+    error = over_budget(room, needed)
+    if until is None:
+        return AtCap(reason=f"{error.what} (fix: {error.fix}; then: elias run resume {run})", until=None)
+    goes_on = f"goes on at {until:%Y-%m-%d %H:%M} UTC"
+    return AtCap(reason=f"{error.what}; {goes_on} (sooner: {error.fix})", until=until)
+
+
+def _opens_at(room: Room, needed: Money, now: datetime) -> datetime | None:
+    if room.waits_for_others(needed):
+        return now + LOOK_AGAIN
+    return room.until if room.limit >= needed else None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Purse:
+    """What a coordinator pays from. Without a store nothing that costs money is ever begun.
+
+    All of it is safe to repeat and over several nodes: what was reserved under a segment's key is found again there.
+    """
+
+    store: SpendStore | None = None
+    caps: Callable[[], Caps] = Caps
+    """Read anew at every use, so that a cap that was changed holds at once."""
+    clock: Clock | None = None
+
+    def rooms(self, run: Run, key: str | None = None) -> Sequence[Room] | None:
+        """What each cap leaves for that run, `key` being what is to be reserved; None where the run may not spend."""
+        caps = self._caps(run)
+        if self.store is None or caps.of(Cap.RUN) is None:
+            return None
+        return rooms(caps, self.store.usage(self._now(), run.id, without=key), run.id)
+
+    def left(self, run: Run, key: str | None = None) -> Money | None:
+        """The least of what the caps leave; None where the run may not spend: nothing that costs money is taken."""
+        room = tightest(self.rooms(run, key) or ())
+        return room.left if room else None
+
+    def held(self, key: str) -> Money:
+        return held(self.store.entries(key=key)) if self.store else FREE
+
+    def secure(self, run: Run, key: str, planned: PlannedSegment) -> PlannedSegment:
+        """Reserve for a planned segment; it comes back no longer than what is reserved will pay for.
+
+        Raises OverBudget where not even the shortest one can be paid, Refused where the run may not spend.
+        """
+        if not is_paid(planned.offer):
+            self.let_go(run, key, "it goes to a place that costs nothing")
+            return planned
+        for _ in range(_TRIES):
+            left = self._must_spend(run, key)
+            bought = affordable(planned.offer, left)
+            span = min((s for s in (planned.span, bought) if s is not None), default=None)
+            if span is None or span < min(SHORTEST, planned.span or SHORTEST):
+                break
+            parts = _at_least(cost_parts(planned.offer, span), min(planned.reserve, left))
+            try:
+                reserved = self._reserve(run, key, planned.offer.backend, parts)
+            except OverBudget:  # another run was quicker: what is left now may still do
+                continue
+            return replace(planned, span=span, reserve=reserved)
+        raise self._refusal(run, key, planned)
+
+    def secure_again(self, run: Run, segment: Segment, offer: Offer) -> bool:
+        """Just before it is sent: at least what the offer asks now is held; whether it costs anything.
+
+        Raises OverBudget where its price has risen too far, Refused where the run may not spend.
+        """
+        if not is_paid(offer):
+            return self.held(segment.key) > FREE
+        if segment.planned_for is None:
+            raise Refused(
+                f"{segment.key} costs {offer.hourly} an hour and has no end", fix=f"elias run resume {run.id}"
+            )
+        self._must_spend(run, segment.key)
+        self._reserve(run, segment.key, offer.backend, cost_parts(offer, segment.planned_for))
+        return True
+
+    def close(self, segment: Segment, status: Status) -> None:
+        """Settle with what it cost and give the rest back; nothing happens while that is not final."""
+        if self.store is None or not status.cost_is_final:
+            return
+        bill = [Part(name=COMPUTE, amount=status.cost)]
+        self.store.settle(_claim(segment), bill, self._now(), str(status.state))
+
+    def let_go(self, run: Run, key: str, why: str) -> None:
+        """Give back what is held for a segment that was never written down, and so never launched."""
+        if self.store and (lines := self.store.entries(key=key)) and is_open(lines):
+            claim = Claim(key=key, run=run.id, backend=lines[-1].backend)
+            self.store.settle(claim, (), self._now(), why)
+
+    def settle_late(self, run: Run, segments: Sequence[Segment], backends: Mapping[str, Backend]) -> Sequence[Segment]:
+        """Ask again after ended segments whose cost was not known then; those that it is known of now, with it."""
+        if self.store is None:
+            return []
+        kept = {a.claim.key for a in self.store.accounts() if a.claim.run == run.id and a.reserved > FREE}
+        lost = [s for s in segments if s.key in kept and s.state.is_final and s.handle and s.backend in backends]
+        return [settled for segment in lost if (settled := self._ask_after(segment, backends[segment.backend]))]
+
+    def _ask_after(self, segment: Segment, backend: Backend) -> Segment | None:
+        try:
+            status = backend.poll(segment.handle or "")
+            if not status.state.is_final:  # nobody waits for it any more
+                backend.cancel(segment.handle or "")
+                return None
+        except EliasError:
+            return None  # the place is still out of reach: all stays reserved
+        if not status.cost_is_final:
+            return None
+        self.close(segment, status)
+        return replace(segment, cost=status.cost)
+
+    def _reserve(self, run: Run, key: str, backend: str, parts: Sequence[Part]) -> Money:
+        assert self.store is not None
+        return self.store.reserve(Claim(key=key, run=run.id, backend=backend), parts, self._caps(run), self._now())
+
+    def _must_spend(self, run: Run, key: str) -> Money:
+        left = self.left(run, key)
+        if left is None:
+            raise Refused(
+                f"{run.id} may not spend money", fix=f"give it a budget: elias budget set {run.id} 5usd, then resume it"
+            )
+        return left
+
+    def _refusal(self, run: Run, key: str, planned: PlannedSegment) -> OverBudget:
+        needed = total(cost_parts(planned.offer, min(SHORTEST, planned.span or SHORTEST)))
+        room = tightest(self.rooms(run, key) or ())
+        assert room is not None
+        return over_budget(room, needed)
+
+    def _caps(self, run: Run) -> Caps:
+        return replace(self.caps(), own=run.bounds.budget)
+
+    def _now(self) -> datetime:
+        assert self.clock is not None
+        return self.clock.now()
+
+
+def _claim(segment: Segment) -> Claim:
+    return Claim(key=segment.key, run=segment.run, backend=segment.backend)
+
+
+def _at_least(parts: Sequence[Part], amount: Money) -> Sequence[Part]:
+    lacking = amount - total(parts)
+    if lacking <= FREE:
+        return parts
+    return [replace(part, amount=part.amount + lacking) if part.name == COMPUTE else part for part in parts]
