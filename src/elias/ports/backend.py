@@ -180,3 +180,10 @@ class HasBills(Protocol):
         What is not billed yet is left out, never zero. Raises BackendError or a Refused.
         """
         ...
+
+
+@runtime_checkable
+class HasCredentials(Protocol):
+    def has_credentials(self) -> bool:
+        """Whether any are found where its own tools look for them; reads environment and files, asks no network."""
+        ...
