@@ -11,6 +11,8 @@ from elias.errors import ConfigError
 from elias_trainer.contract import Digest
 
 TEMPLATE = "template.ipynb"
+PAGE_ONLY = "page-only"
+"""Tag of cells that draw for whoever opens the notebook."""
 LARGEST_BYTES = 1_000_000
 """Kaggle takes no larger kernel; what is big travels in the dataset."""
 
@@ -71,9 +73,13 @@ def write_kernel(folder: Path, slug: str, filling: Filling, metadata: dict[str, 
 
 
 def as_script(notebook: str) -> str:
-    """A template's code cells, one after another: a kernel of type script, which starts faster and shows no cells."""
+    """A template's code cells, one after another: a kernel of type script, which starts faster, and shows no cells.
+
+    It goes without those tagged `page-only`, such as the plot.
+    """
     cells = json.loads(notebook)["cells"]
-    return "\n\n\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code") + "\n"
+    kept = [c for c in cells if c["cell_type"] == "code" and PAGE_ONLY not in c["metadata"].get("tags", ())]
+    return "\n\n\n".join("".join(cell["source"]) for cell in kept) + "\n"
 
 
 def _read(own: str) -> str:
