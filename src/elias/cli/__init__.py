@@ -16,6 +16,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "capture": ("capture", "Take in sessions: code, git, chat."),
     "session": ("session", "List, show and label sessions."),
     "corpus": ("corpus", "Build and export a corpus."),
+    "offers": ("offers", "What every place offers: price, quota, speed, data."),
     "plan": ("plan", "Where a training run would go, and why not elsewhere."),
     "train": ("train", "Train a model on a corpus."),
     "run": ("run", "List, show, watch, log, pause, cancel and resume runs."),

@@ -1,0 +1,95 @@
+"""From Config to the offers of every installed place, and to what this node has seen of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import partial
+
+from elias.config.schema import Config
+from elias.domain.corpus import Corpus
+from elias.domain.label import Label
+from elias.domain.offer import Need
+from elias.errors import NotFound
+from elias.ports.backend import Backend
+from elias.ports.stores import RunStore
+from elias.services.estimate import Known
+from elias.services.offers import PlaceRows, ask_all, rows_of
+from elias.services.runs import Wanted
+from elias.services.sightings import Seen, SegmentStory, what_was_seen
+from elias.services.workload import Work, work_of_corpus, work_unknown
+from elias.wiring.corpus import open_blobs
+from elias.wiring.plugins import plugin_names
+from elias.wiring.stores import Stores, open_stores
+from elias.wiring.train import Backends
+
+NEWEST_SEGMENTS = 60
+"""Whose events are read to learn from; older ones say little about today's places."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Listing:
+    places: tuple[PlaceRows, ...]
+    """In alphabetical order."""
+    corpus: Corpus | None
+    work: Work
+
+
+def list_offers(config: Config, wanted: Wanted, corpus: str | None, within: timedelta) -> Listing:
+    """For a run as it is wanted; `corpus` None takes the latest where there is one. Raises NotFound for another."""
+    with open_stores(config) as stores:
+        found = _corpus(stores, corpus)
+        work = work_of(config, stores, found, wanted) if found else work_unknown(wanted.recipe)
+        known = Known(seen=seen_so_far(stores.runs), work=work)
+        need = Need(
+            base=wanted.base,
+            recipe=wanted.recipe,
+            label=found.label if found else Label.PRIVATE,
+            corpus_bytes=_size(config, stores, found),
+        )
+        answers = ask_all(makers(config), need, within)
+        return Listing(places=tuple(rows_of(answer, need, known) for answer in answers), corpus=found, work=work)
+
+
+def makers(config: Config) -> Mapping[str, partial[Backend]]:
+    """Of every installed backend, ready or not."""
+    backends = Backends(config)
+    return {name: partial(_make, backends, name) for name in plugin_names("elias.backends")}
+
+
+def seen_so_far(runs: RunStore) -> Seen:
+    """From the newest segments in the store."""
+    return what_was_seen(_stories(runs))
+
+
+def work_of(config: Config, stores: Stores, corpus: Corpus, wanted: Wanted) -> Work:
+    with open_blobs(config, stores).open(corpus.train) as lines:
+        return work_of_corpus(lines, wanted.recipe, wanted.base.reference)
+
+
+def _make(backends: Backends, name: str) -> Backend:
+    return backends(name)[name]
+
+
+def _stories(runs: RunStore) -> Iterator[SegmentStory]:
+    left = NEWEST_SEGMENTS
+    for run in runs.list():
+        for segment in reversed(runs.segments(run.id)):
+            if left == 0:
+                return
+            left -= 1
+            yield SegmentStory(run=run, segment=segment, events=runs.events(segment.key))
+
+
+def _corpus(stores: Stores, corpus: str | None) -> Corpus | None:
+    try:
+        return stores.corpora.get(corpus or "latest")
+    except NotFound:
+        if corpus is not None:
+            raise
+        return None
+
+
+def _size(config: Config, stores: Stores, corpus: Corpus | None) -> int:
+    return open_blobs(config, stores).path(corpus.train).stat().st_size if corpus else 0
