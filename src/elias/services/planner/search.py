@@ -1,0 +1,424 @@
+"""The exact search for one run: best first over partial plans, with a bound that is never too high.
+
+A partial plan is worth its steps done, its end, its expected and its reserved money, its segments and the quota it has
+used. One that is no better than another in any of these is dropped, whatever follows: nothing else decides what can
+follow. The first whole plan taken from the queue is the best one, as every other's bound is no lower.
+
+A segment may end where its place's limits end it, where the run ends, where another place opens, where another place
+can just do the rest in time or for the money, or at one of `COARSE` equal shares of the work. With no more steps than
+`GRAIN` it may end anywhere: that is every plan there is.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import math
+from bisect import bisect_right
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from enum import Enum
+from typing import NamedTuple
+
+from elias.services.planner.bounds import Hull
+from elias.services.planner.lanes import HOUR, Lane
+
+GRAIN = 24
+COARSE = 4
+MOST_LANES = 10
+MOST_PARTIALS = 160
+"""Looked at before the best so far is taken, with the bound that is proven by then."""
+
+
+class Aim(Enum):
+    """What comes first; what is left out comes after it."""
+
+    CHEAPEST = "least expected money, then the earliest end"
+    SOONEST = "the earliest end, then the least expected money"
+    THRIFTIEST = "the least reserved money, then the earliest end"
+
+
+class Piece(NamedTuple):
+    lane: int
+    start: int
+    end: int
+    steps: int
+    period: tuple[str, int] | None
+
+
+class Partial(NamedTuple):
+    steps: int
+    time: int
+    expected: int
+    reserved: int
+    used: tuple[tuple[tuple[str, int], int], ...]
+    """Of each quota period that is not over."""
+    path: tuple[int, ...]
+    """Lanes, in order."""
+    before: Partial | None
+    piece: Piece | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Task:
+    """A run to be placed, in microseconds from now and micro-dollars."""
+
+    lanes: Sequence[Lane]
+    steps: int
+    deadline: int
+    budget: int
+    left: Mapping[tuple[str, int], int]
+    """Of each quota period."""
+    ends: Mapping[tuple[str, int], int]
+    aim: Aim = Aim.CHEAPEST
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Found:
+    lanes: Sequence[Lane]
+    pieces: tuple[Piece, ...]
+    bound: int
+    """Of what the aim puts first: no plan of this kind is below."""
+    is_proven: bool = True
+
+    @property
+    def expected(self) -> int:
+        return sum(self.lanes[p.lane].expected(p.steps) for p in self.pieces)
+
+    @property
+    def reserved(self) -> int:
+        return sum(self.lanes[p.lane].reserve(p.steps) for p in self.pieces)
+
+    @property
+    def end(self) -> int:
+        return self.pieces[-1].end
+
+
+def search(task: Task) -> Found | None:
+    """The best plan, or None where none keeps deadline and budget."""
+    every = undominated(task.lanes)
+    lanes = promising(task, every)
+    found = _Search(task, lanes).run() if lanes else None
+    if found is None or (found.is_proven and task.steps <= GRAIN and len(lanes) == len(every)):
+        return found
+    return replace(found, bound=min(least(task, every), _first(task, found)), is_proven=False)
+
+
+def alone(task: Task, lane: Lane) -> Found | None:
+    """Nothing but this place, as early as it can."""
+    only = _Search(task, [lane])
+    partial = Partial(0, 0, 0, 0, (), (), None, None)
+    while partial.steps < task.steps:
+        largest = max(only.pieces(partial, 0), key=lambda piece: piece.steps, default=None)
+        if largest is None or len(partial.path) > MOST_PARTIALS:
+            return None
+        partial = only.after(partial, largest)
+    return only.found(partial, 0, is_proven=False)
+
+
+def least(task: Task, lanes: Sequence[Lane]) -> int:
+    """What the aim puts first comes to at least: the hull's price, with what costs nothing as far as it lasts."""
+    if task.aim is Aim.SOONEST:
+        return task.steps * min(lane.step for lane in lanes) + min(lane.delay + lane.overhead for lane in lanes)
+    price, which = (_price, 1) if task.aim is Aim.THRIFTIEST else (_likely_price, 0)
+    paid = [lane for lane in lanes if price(lane) > 0 or lane.place.switch_cost.micro_usd]
+    free = [lane for lane in lanes if not (price(lane) > 0 or lane.place.switch_cost.micro_usd)]
+    rest = task.steps - sum(_capacity(task, lane) for lane in free)
+    if rest <= 0 or not paid:
+        return 0
+    hulls = [(Hull([(lane.step, price(lane)) for lane in lanes]), task.steps)]
+    hulls.append((Hull([(lane.step, price(lane)) for lane in paid]), rest))
+    prices = [hull.least(steps, task.deadline) or 0.0 for hull, steps in hulls]
+    return int(max(prices) + min(_fixed(lane)[which] for lane in paid))
+
+
+def _capacity(task: Task, lane: Lane) -> int:
+    """The most steps that its openings and quotas hold before the deadline."""
+    room: dict[tuple[str, int] | None, int] = defaultdict(int)
+    for opening in lane.openings:
+        room[opening.period] += max(0, min(opening.closes, task.deadline) - opening.opens)
+    return sum(min(span, task.left[period] if period else span) // lane.step for period, span in room.items())
+
+
+def _first(task: Task, found: Found) -> int:
+    return {Aim.CHEAPEST: found.expected, Aim.SOONEST: found.end, Aim.THRIFTIEST: found.reserved}[task.aim]
+
+
+def undominated(lanes: Sequence[Lane]) -> list[Lane]:
+    """Cheapest first, without those that another is no worse than in every respect."""
+    kept: list[Lane] = []
+    for lane in sorted(lanes, key=_worth):
+        if not any(_is_no_worse(other, lane) for other in kept):
+            kept.append(lane)
+    return kept
+
+
+def promising(task: Task, lanes: list[Lane]) -> list[Lane]:
+    """All, where they are few. Else what is free, the best mixes for the time there is, and the best alone."""
+    if len(lanes) <= MOST_LANES:
+        return lanes
+    mean = task.deadline / task.steps
+    chosen: dict[int, None] = {n: None for n, lane in enumerate(lanes) if lane.is_free}
+    for price in (_likely_price, _price):
+        corners = set(Hull([(lane.step, price(lane)) for lane in lanes]).times)
+        near = sorted((n for n, lane in enumerate(lanes) if lane.step in corners), key=lambda n: (price(lanes[n]), n))
+        # the neighbours of the mean time on either side make the cheapest mix that is in time
+        below = [n for n in near if lanes[n].step <= mean][:2]
+        above = [n for n in near if lanes[n].step > mean][-2:]
+        chosen |= dict.fromkeys([*below, *above])
+    for count in (task.steps, max(1, task.steps // 2)):
+        in_time = [n for n, lane in enumerate(lanes) if lane.delay + lane.span(count) <= task.deadline]
+        chosen |= dict.fromkeys(sorted(in_time, key=lambda n: (lanes[n].expected(count), n))[:1])
+    chosen |= dict.fromkeys(sorted(range(len(lanes)), key=lambda n: (lanes[n].step, n))[:1])
+    return [lanes[n] for n in sorted(list(chosen)[:MOST_LANES])]
+
+
+@dataclass
+class _Search:
+    task: Task
+    lanes: list[Lane]
+    settled: list[Partial] = field(default_factory=list)
+    heap: list[tuple[tuple[float, float, int, tuple[int, ...]], int, Partial, int | None]] = field(default_factory=list)
+    best: tuple[float, float, int, tuple[int, ...]] | None = None
+    serial: Iterator[int] = field(default_factory=itertools.count)
+
+    def __post_init__(self) -> None:
+        task = self.task
+        shares = task.steps if task.steps <= GRAIN else COARSE
+        self.grid = sorted({-(-task.steps * k // shares) for k in range(1, shares + 1)})
+        self.expected = Hull([(lane.step, _likely_price(lane)) for lane in self.lanes])
+        self.reserved = Hull([(lane.step, _price(lane)) for lane in self.lanes])
+        self.fastest = min(lane.step for lane in self.lanes)
+        self.fixed = [_fixed(lane) for lane in self.lanes]
+        self.opens = [[opening.opens for opening in lane.openings] for lane in self.lanes]
+        self.closes = [[opening.closes for opening in lane.openings] for lane in self.lanes]
+
+    def run(self) -> Found | None:
+        self.push(Partial(0, 0, 0, 0, (), (), None, None))
+        whole: Partial | None = None
+        while self.heap:
+            key, _, partial, lane = heapq.heappop(self.heap)
+            if lane is not None:
+                self.extend(partial, lane)
+                continue
+            if partial.steps == self.task.steps:
+                return self.found(partial, key[0], is_proven=True)
+            if len(self.settled) >= MOST_PARTIALS:
+                whole = self.newest_whole()
+                return self.found(whole, key[0], is_proven=False) if whole else self.dive(key[0])
+            if self.is_dominated(partial):
+                continue
+            self.settled.append(partial)
+            for index in range(len(self.lanes)):
+                self.push(partial, index)
+        return None
+
+    def push(self, partial: Partial, lane: int | None = None) -> None:
+        """With the lowest key that any whole plan from here can have; not at all where there can be none."""
+        key = self.key(partial, lane)
+        if key is None or (self.best is not None and key > self.best):
+            return
+        if partial.steps == self.task.steps:
+            self.best = key
+        heapq.heappush(self.heap, (key, next(self.serial), partial, lane))
+
+    def key(self, partial: Partial, lane: int | None) -> tuple[float, float, int, tuple[int, ...]] | None:
+        rest, time, path = self.task.steps - partial.steps, partial.time, partial.path
+        if rest == 0:
+            return self.order(partial.expected, partial.reserved, time, len(path), path)
+        likely_fixed, fixed = 0.0, 0.0
+        if lane is not None:
+            one = self.lanes[lane]
+            likely_fixed, fixed = self.fixed[lane]
+            time += one.delay + one.overhead
+            path = (*path, lane)
+        expected = self.expected.least(rest, self.task.deadline - time)
+        reserved = self.reserved.least(rest, self.task.deadline - time)
+        if expected is None or reserved is None or partial.reserved + fixed + reserved > self.task.budget:
+            return None
+        expected = partial.expected + math.floor(likely_fixed + expected)
+        reserved = partial.reserved + math.floor(fixed + reserved)
+        return self.order(expected, reserved, time + rest * self.fastest, len(partial.path) + 1, path)
+
+    def order(
+        self, expected: float, reserved: float, end: int, segments: int, path: tuple[int, ...]
+    ) -> tuple[float, float, int, tuple[int, ...]]:
+        match self.task.aim:
+            case Aim.CHEAPEST:
+                return expected, end, segments, path
+            case Aim.SOONEST:
+                return end, expected, segments, path
+            case Aim.THRIFTIEST:
+                return reserved, end, segments, path
+
+    def extend(self, partial: Partial, lane: int) -> None:
+        for piece in self.pieces(partial, lane):
+            child = self.after(partial, piece)
+            if not self.is_dominated(child):
+                self.push(child)
+
+    def pieces(self, partial: Partial, index: int) -> Iterator[Piece]:
+        """Each number of steps in the earliest opening that takes it: a later one leaves nothing more."""
+        lane, used = self.lanes[index], dict(partial.used)
+        most, covered = self.most(partial, lane), 0
+        ready = partial.time + lane.delay
+        for opening in lane.openings[bisect_right(self.closes[index], ready) :]:
+            start = max(ready, opening.opens)
+            room = min(opening.closes, self.task.deadline) - start
+            if opening.period:
+                room = min(room, self.task.left[opening.period] - used.get(opening.period, 0))
+            fits = min(most, lane.steps_within(room))
+            for steps in self.sizes(partial, index, start, fits):
+                if steps > covered:
+                    yield Piece(index, start, start + lane.span(steps), steps, opening.period)
+            covered = max(covered, fits)
+            if covered >= most:
+                return
+
+    def most(self, partial: Partial, lane: Lane) -> int:
+        most = min(self.task.steps - partial.steps, lane.most_steps)
+        spans = (lane.longest, lane.span_for(self.task.budget - partial.reserved))
+        return min([most, *(lane.steps_within(span) for span in spans if span is not None)])
+
+    def sizes(self, partial: Partial, index: int, start: int, fits: int) -> list[int]:
+        if fits < 1:
+            return []
+        done = partial.steps
+        first, last = bisect_right(self.grid, done), bisect_right(self.grid, done + fits)
+        found = {fits, *(share - done for share in self.grid[first:last])}
+        if self.task.steps > GRAIN:
+            found |= {size for size in self.handovers(partial, index, start) if 1 <= size <= fits}
+        return sorted(found)
+
+    def handovers(self, partial: Partial, index: int, start: int) -> Iterator[int]:
+        """Where another lane opens, or can just do the rest in time, or just for the money."""
+        lane, rest = self.lanes[index], self.task.steps - partial.steps
+        for number, other in enumerate(self.lanes):
+            if number == index:
+                continue
+            nearest = bisect_right(self.opens[number], start + other.delay)
+            if nearest < len(self.opens[number]):
+                yield (self.opens[number][nearest] - other.delay - start - lane.overhead) // lane.step
+            if other.step < lane.step:
+                time = self.task.deadline - start - lane.overhead - other.delay - other.overhead - rest * other.step
+                yield time // (lane.step - other.step)
+            saved = _price(other) - _price(lane)
+            if saved > 0:
+                over = partial.reserved + self.fixed[index][1] + self.fixed[number][1] + rest * _price(other)
+                size = math.ceil((over - self.task.budget) / saved)
+                yield from (size, size + 1)
+
+    def after(self, partial: Partial, piece: Piece) -> Partial:
+        lane, used = self.lanes[piece.lane], partial.used
+        if piece.period or used:
+            now = dict(used)
+            if piece.period:
+                now[piece.period] = now.get(piece.period, 0) + piece.end - piece.start
+            used = tuple(sorted((p, u) for p, u in now.items() if self.task.ends[p] > piece.end))
+        return Partial(
+            partial.steps + piece.steps,
+            piece.end,
+            partial.expected + lane.expected(piece.steps),
+            partial.reserved + lane.reserve(piece.steps),
+            used,
+            (*partial.path, piece.lane),
+            partial,
+            piece,
+        )
+
+    def is_dominated(self, partial: Partial) -> bool:
+        steps, time, expected, reserved, used, path, _, _ = partial
+        segments = len(path)
+        for other in self.settled:
+            if (
+                other.steps >= steps
+                and other.time <= time
+                and other.expected <= expected
+                and other.reserved <= reserved
+                and len(other.path) <= segments
+                and (not other.used or self.has_used_no_more(other, time, used))
+            ):
+                return True
+        return False
+
+    def has_used_no_more(self, other: Partial, time: int, used: tuple[tuple[tuple[str, int], int], ...]) -> bool:
+        mine, ends = dict(used), self.task.ends
+        return all(amount <= mine.get(period, 0) for period, amount in other.used if ends[period] > time)
+
+    def newest_whole(self) -> Partial | None:
+        whole = [
+            (key, partial) for key, _, partial, lane in self.heap if lane is None and partial.steps == self.task.steps
+        ]
+        return min(whole, key=lambda pair: pair[0])[1] if whole else None
+
+    def dive(self, bound: float) -> Found | None:
+        """Depth first from the most advanced partial plans: some whole plan, when there is no time for the best."""
+        stack = sorted(self.settled, key=lambda partial: (partial.steps, -partial.time))
+        for _ in range(MOST_PARTIALS):
+            if not stack:
+                return None
+            partial = stack.pop()
+            if partial.steps == self.task.steps:
+                return self.found(partial, bound, is_proven=False)
+            children = [self.after(partial, p) for lane in range(len(self.lanes)) for p in self.pieces(partial, lane)]
+            keyed = [(key, child) for child in children if (key := self.key(child, None)) is not None]
+            stack += [child for _, child in sorted(keyed, key=lambda pair: pair[0], reverse=True)]
+        return None
+
+    def found(self, partial: Partial, bound: float, *, is_proven: bool) -> Found:
+        pieces: list[Piece] = []
+        at: Partial | None = partial
+        while at is not None and at.piece is not None:
+            pieces.append(at.piece)
+            at = at.before
+        return Found(lanes=self.lanes, pieces=tuple(reversed(pieces)), bound=int(bound), is_proven=is_proven)
+
+
+def _worth(lane: Lane) -> tuple[float, int, float, int, int, float, str]:
+    return (
+        _likely_price(lane),
+        lane.step,
+        _price(lane),
+        lane.overhead,
+        lane.delay,
+        -(lane.longest or math.inf),
+        lane.place.key,
+    )
+
+
+def _is_no_worse(a: Lane, b: Lane) -> bool:
+    return (
+        a.step <= b.step
+        and a.overhead <= b.overhead
+        and a.delay <= b.delay
+        and a.hourly <= b.hourly
+        and a.likely_hourly <= b.likely_hourly
+        and a.likely_step <= b.likely_step
+        and a.likely_overhead <= b.likely_overhead
+        and a.place.switch_cost <= b.place.switch_cost
+        and (a.longest is None or (b.longest is not None and a.longest >= b.longest))
+        and (a.openings == b.openings or _is_always(a, b))
+    )
+
+
+def _is_always(a: Lane, b: Lane) -> bool:
+    """Whether a can be had whenever b can, with no quota to save."""
+    if len(a.openings) != 1 or a.openings[0].period:
+        return False
+    return a.openings[0].opens <= b.openings[0].opens and a.openings[0].closes >= b.openings[-1].closes
+
+
+def _price(lane: Lane) -> float:
+    return lane.hourly * lane.step / HOUR
+
+
+def _likely_price(lane: Lane) -> float:
+    return lane.likely_hourly * lane.likely_step / HOUR
+
+
+def _fixed(lane: Lane) -> tuple[float, float]:
+    """Of a segment, expected and reserved; a little less, against rounding."""
+    switch = lane.place.switch_cost.micro_usd
+    likely = lane.likely_hourly * lane.likely_overhead / HOUR + switch
+    return likely * (1 - 1e-9), (lane.hourly * lane.overhead / HOUR + switch) * (1 - 1e-9)
