@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+from elias.domain.holding import Holding
 from elias.domain.label import Label
 from elias.domain.offer import Need, Offer
 from elias.domain.run import SegmentFailure, SegmentState
@@ -186,4 +187,21 @@ class HasBills(Protocol):
 class HasCredentials(Protocol):
     def has_credentials(self) -> bool:
         """Whether any are found where its own tools look for them; reads environment and files, asks no network."""
+        ...
+
+
+@runtime_checkable
+class HasHoldings(Protocol):
+    """A place where things of this node may go on, and cost money, when nobody looks."""
+
+    def holdings(self) -> Sequence[Holding]:
+        """All that carries this node's marks there and has not ended. Raises BackendError or a UserError."""
+        ...
+
+    def stop(self, name: str) -> None:
+        """End a job of that name, keeping what it saved. Safe to repeat."""
+        ...
+
+    def orphan_grace(self) -> timedelta | None:
+        """How old a job without an owner must be to be stopped; None only reports it."""
         ...

@@ -121,7 +121,7 @@ class InstanceOffers:
             memory_bytes=kind.gpu_memory_bytes if kind.gpus else kind.memory_bytes,
             tflops=kind.tflops / spread if kind.tflops else None,
             hourly=hourly,
-            once=self._once(need, hourly),
+            once=_storage(need),
             likely_hourly=spot_hourly(hourly) if is_spot else None,
             interruptions_per_hour=risk.interruptions_per_hour if is_spot else 0.0,
             likely_span=_span(row.expected, is_spot=is_spot),
@@ -171,10 +171,6 @@ class InstanceOffers:
         if listed is None or (read_again and listed.value == 0):
             return self._quotas.now(kind.name, is_spot=is_spot)
         return listed
-
-    def _once(self, need: Need, hourly: Money) -> Money:
-        """Grace after the limit and the upload, at the full price; a month of the files in S3, and their way home."""
-        return hourly.for_hours(self._settings.grace + self._settings.upload) + _storage(need)
 
 
 def instance_offers(context: BackendContext, clients: Clients) -> InstanceOffers:

@@ -20,6 +20,12 @@ MULTIPART_DAYS = 7
 LOG_GROUP = "/aws/sagemaker/TrainingJobs"
 
 
+KEY_DESCRIPTION = "ELIAS, training data and models"
+ROLE_DESCRIPTION = "What an ELIAS training job may do"
+ROLE_POLICY = "elias-training"
+CALLER_DESCRIPTION = "What an ELIAS node needs to train on SageMaker"
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Place:
     """The account, and what things in it are called."""
@@ -135,6 +141,7 @@ def caller_policy(place: Place) -> Json:
                 "s3:GetBucketLocation",
                 "s3:GetBucketPolicy",
                 "s3:GetBucketPublicAccessBlock",
+                "s3:GetBucketTagging",
                 "s3:GetBucketVersioning",
                 "s3:GetEncryptionConfiguration",
                 "s3:GetLifecycleConfiguration",
@@ -159,6 +166,8 @@ def caller_policy(place: Place) -> Json:
             place.objects_arn,
         ),
         _allow("Key", ["kms:Decrypt", "kms:DescribeKey", "kms:GenerateDataKey"], place.key_arn),
+        _allow("VolumeKey", ["kms:CreateGrant"], place.key_arn)
+        | {"Condition": {"Bool": {"kms:GrantIsForAWSResource": "true"}}},
         _allow("LookAtKeys", ["kms:GetKeyRotationStatus", "kms:ListResourceTags"], place.arn("kms", "key/*")),
         _allow("ListKeys", ["kms:ListAliases"], "*"),
         _allow(
