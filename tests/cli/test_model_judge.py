@@ -101,7 +101,7 @@ def _trained_model() -> Digest:
         stores.runs.add(run)
         _train(folder, config.home / "cache" / "bases")
         segment = Segment(run=run.id, number=1, backend="local", state=SegmentState.DONE)
-        return attest(config, stores.models).admit(run, [segment], folder.outputs(1)).digest
+        return attest(config, stores).admit(run, [segment], folder.outputs(1)).digest
 
 
 def _train(folder: RunFolder, cache: Path) -> None:

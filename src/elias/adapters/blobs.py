@@ -1,4 +1,7 @@
-"""Files under their own digest, below `blobs/sha256/`: written whole, compared with their digest on every read."""
+"""Files under their own digest, below `blobs/sha256/`: written whole, compared with their digest on every read.
+
+Where several nodes share a store, a blob is kept there too, and the folder is what this node has of it at hand.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from elias.errors import DigestMismatch, DiskFull, NotFound, StoreError
+from elias.ports.stores import FolderStore
 from elias_trainer.contract import Digest, sync_folder
 
 CHUNK_BYTES = 1 << 20
@@ -41,7 +45,7 @@ class FileBlobs:
 
     def open(self, digest: Digest) -> BinaryIO:
         """What was verified is what is read: the same open file, from its start."""
-        path = self._place(digest)
+        path = self.place(digest)
         with _translated(path):
             try:
                 stream = path.open("rb")
@@ -67,13 +71,14 @@ class FileBlobs:
 
     def path(self, digest: Digest) -> Path:
         self.open(digest).close()
-        return self._place(digest)
+        return self.place(digest)
 
-    def _place(self, digest: Digest) -> Path:
+    def place(self, digest: Digest) -> Path:
+        """Where it lies, or would lie."""
         return self._folder / "sha256" / digest.hex[:2] / digest.hex
 
     def _keep(self, scratch: Path, digest: Digest) -> None:
-        place = self._place(digest)
+        place = self.place(digest)
         with suppress(NotFound, DigestMismatch):  # a damaged one is replaced by the good bytes at hand
             self.open(digest).close()
             return
@@ -83,6 +88,43 @@ class FileBlobs:
         scratch.chmod(0o400)
         scratch.replace(place)
         sync_folder(place.parent)
+
+
+class SharedBlobs:
+    """Those of every node of a store: `own` first, and what it lacks or has damaged out of `folders`."""
+
+    def __init__(self, own: FileBlobs, folders: FolderStore) -> None:
+        self._own = own
+        self._folders = folders
+
+    def put(self, data: BinaryIO) -> Digest:
+        digest = self._own.put(data)
+        self._folders.keep(_shared_place(digest), self._own.place(digest).parent, lambda name: name == digest.hex)
+        return digest
+
+    def open(self, digest: Digest) -> BinaryIO:
+        with suppress(NotFound, DigestMismatch):
+            return self._own.open(digest)
+        place = self._own.place(digest)
+        is_kept = self._folders.bring(_shared_place(digest), place.parent)
+        try:
+            return self._own.open(digest)
+        except NotFound as error:
+            if is_kept:
+                raise
+            raise NotFound(
+                f"no blob {digest}: neither in {place} nor in the store that this node shares",
+                fix="build the corpus again (elias corpus build); one of secret sessions lies on the node that built "
+                "it, and is trained and judged there",
+            ) from error
+
+    def path(self, digest: Digest) -> Path:
+        self.open(digest).close()
+        return self._own.place(digest)
+
+
+def _shared_place(digest: Digest) -> str:
+    return f"blobs/sha256/{digest.hex}"
 
 
 def _copied(data: BinaryIO, stream: BinaryIO) -> Digest:

@@ -115,6 +115,9 @@ def cancel(run: RunId, json: Json = False) -> None:
 def resume(
     run: RunId = "latest",
     detach: Annotated[bool, typer.Option("--detach", help="Go on in the background.")] = False,
+    take_over: Annotated[
+        bool, typer.Option("--take-over", help="Here, where another node of the store began it and is dead for good.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Go on from the newest checkpoint: a run that was paused, that failed, or whose node died."""
@@ -122,8 +125,9 @@ def resume(
     from elias.cli.carry import detach as go_on_in_background
 
     with _training() as training:
-        found = training.runs.resume(_id(training, run))
-        say(f"{found.id} goes on")
+        runs, run_id = training.runs, _id(training, run)
+        found = runs.take_over(run_id) if take_over else runs.resume(run_id)
+        say(f"{found.id} goes on" + (f": {runs.elsewhere(found)}" if runs.elsewhere(found) else ""))
         if detach:
             go_on_in_background(training, found, json=json)
         else:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
@@ -125,6 +125,25 @@ class ModelStore(Protocol):
 
     def deployments(self) -> Sequence[Deployment]:
         """Newest first; the first one is in service."""
+        ...
+
+
+class FolderStore(Protocol):
+    """Where the nodes of one store leave each other files; `place` is a folder's name, the same on every node.
+
+    A node that shares its store with nobody needs none.
+    """
+
+    def keep(self, place: str, folder: Path, choose: Callable[[str], bool] = bool) -> None:
+        """The files below `folder` whose path `choose` takes, together or not at all; those kept before stay."""
+        ...
+
+    def bring(self, place: str, folder: Path, choose: Callable[[str], bool] = bool) -> bool:
+        """Make `folder` hold those that were kept, each verified; whether there are any. Its other files stay."""
+        ...
+
+    def forget(self, place: str, under: str = "") -> None:
+        """Paths that begin with `under`, and their bytes where nothing else has the same."""
         ...
 
 

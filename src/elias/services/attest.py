@@ -15,11 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from elias.domain.artifact import Artifact
+from elias.domain.label import Label
 from elias.domain.receipt import ADAPTER, MODEL_SIGNATURE, Link, Receipt, check_chain
 from elias.domain.run import Run, Segment
 from elias.errors import BadReceipt, DiskFull, InputError, NotFound, StoreError
 from elias.ports.attestation import Signer
-from elias.ports.stores import ModelStore
+from elias.ports.stores import FolderStore, ModelStore
 from elias.services.base_shape import base_shape
 from elias.services.run_folder import RunFolder
 from elias.services.structure import check_structure
@@ -35,6 +36,8 @@ class Attest:
     signer: Signer
     models: ModelStore
     clock: Clock
+    folders: FolderStore | None = None
+    """Where other nodes of the same store find artifacts; None shares none."""
 
     def admit(self, run: Run, segments: Sequence[Segment], out: Path) -> Artifact:
         """Make an artifact of the `out/` of the run's last segment; safe to repeat.
@@ -68,6 +71,8 @@ class Attest:
         if "/" in model or model in (".", "..") or (Path(model) / ADAPTER).is_dir():
             return verify_artifact(Path(model), self.signer)
         artifact = self.models.artifact(model)
+        if self.folders:
+            self.folders.bring(_place(artifact.digest), self.folder(artifact.digest))
         found = verify_artifact(self.folder(artifact.digest), self.signer, artifact.digest)
         if found.receipt_digest != artifact.receipt:
             raise BadReceipt(
@@ -119,6 +124,8 @@ class Attest:
 
     def _record(self, folder: Path, receipt: Receipt) -> Artifact:
         """In the books, unless it is there; built from the receipt alone, so that a crash before this costs nothing."""
+        if self.folders and receipt.label is not Label.SECRET:
+            self.folders.keep(_place(receipt.manifest), folder)
         try:
             return self.models.artifact(receipt.manifest)
         except NotFound:
@@ -162,6 +169,10 @@ class Attest:
         )
         check_chain(receipt, f"run {run.id}")
         return receipt
+
+
+def _place(digest: Digest) -> str:
+    return f"artifacts/sha256/{digest.hex}"
 
 
 def _found_base(run: Run, results: Sequence[Result | None]) -> Digest:

@@ -53,8 +53,18 @@ class Materialized:
 
 
 class Corpora:
-    def __init__(self, sessions: SessionStore, corpora: CorpusStore, blobs: BlobStore, clock: Clock) -> None:
+    def __init__(
+        self,
+        sessions: SessionStore,
+        corpora: CorpusStore,
+        blobs: BlobStore,
+        clock: Clock,
+        *,
+        secret_blobs: BlobStore | None = None,
+    ) -> None:
+        """`secret_blobs` never leaves this machine, and `blobs` can read it; None is `blobs`, where that does not."""
         self._sessions = sessions
+        self._secret_blobs = secret_blobs or blobs
         self._corpora = corpora
         self._blobs = blobs
         self._clock = clock
@@ -71,12 +81,13 @@ class Corpora:
             )
         chosen = self._chosen(choice, tell)
         sides = split(chosen, round(choice.heldout_share * PPM))
-        train, counted_train = self._written(chosen, sides.train, heldout=False)
-        heldout, counted_heldout = self._written(chosen, sides.heldout, heldout=True)
         label = strictest(session.label for session in chosen)
+        blobs = self._secret_blobs if label is Label.SECRET else self._blobs
+        train, counted_train = _written(blobs, chosen, sides.train, heldout=False)
+        heldout, counted_heldout = _written(blobs, chosen, sides.heldout, heldout=True)
         manifest = canonical_json({"schema": CORPUS_SCHEMA, "label": label, "train": train, "heldout": heldout})
         corpus = Corpus(
-            digest=self._blobs.put(io.BytesIO(manifest)),
+            digest=blobs.put(io.BytesIO(manifest)),
             label=label,
             train=train,
             heldout=heldout,
@@ -130,26 +141,6 @@ class Corpora:
             tell(f"left out {left_out:,} sessions: no answer in them, or nothing of it held up (reward 0)")
         return usable
 
-    def _written(
-        self, chosen: Iterable[Session], side: frozenset[str], *, heldout: bool
-    ) -> tuple[Digest, Counter[str]]:
-        """The side's lines in order of id, as one blob; a large one waits on the disk."""
-        counted: Counter[str] = Counter()
-        with tempfile.SpooledTemporaryFile(max_size=IN_MEMORY_BYTES) as lines:
-            for session in chosen:
-                example = example_of(session, heldout=heldout) if session.id in side else None
-                if example is not None:
-                    counted["examples"] += 1
-                    counted["pairs"] += example.chosen is not None
-                    lines.write(example_line(example))
-            if not counted["examples"]:
-                raise InputError(
-                    "all sessions share a task or a solution, so none can be held out from the others",
-                    fix="capture more that differ: elias capture code PATH",
-                )
-            lines.seek(0)
-            return self._blobs.put(lines), counted  # type: ignore[arg-type]  # it is a BinaryIO in all but name
-
     def _check_manifest(self, corpus: Corpus) -> None:
         """A database row that names other files than the digest stands for is refused."""
         with self._blobs.open(corpus.digest) as stream:
@@ -161,6 +152,27 @@ class Corpora:
                 kept="the files themselves are as they were",
                 fix="elias corpus build makes it again",
             )
+
+
+def _written(
+    blobs: BlobStore, chosen: Iterable[Session], side: frozenset[str], *, heldout: bool
+) -> tuple[Digest, Counter[str]]:
+    """The side's lines in order of id, as one blob; a large one waits on the disk."""
+    counted: Counter[str] = Counter()
+    with tempfile.SpooledTemporaryFile(max_size=IN_MEMORY_BYTES) as lines:
+        for session in chosen:
+            example = example_of(session, heldout=heldout) if session.id in side else None
+            if example is not None:
+                counted["examples"] += 1
+                counted["pairs"] += example.chosen is not None
+                lines.write(example_line(example))
+        if not counted["examples"]:
+            raise InputError(
+                "all sessions share a task or a solution, so none can be held out from the others",
+                fix="capture more that differ: elias capture code PATH",
+            )
+        lines.seek(0)
+        return blobs.put(lines), counted  # type: ignore[arg-type]  # it is a BinaryIO in all but name
 
 
 def _too_few(found: int, usable: int) -> InputError:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Container
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from elias.domain.run import RunState, Segment, SegmentFailure, SegmentState, Wish
+from elias.domain.run import Run, RunState, Segment, SegmentFailure, SegmentState, Wish
 from elias.errors import (
     BackendError,
     BudgetExhausted,
@@ -17,7 +18,7 @@ from elias.errors import (
 )
 from elias.ports.backend import Backend, CanPause, NeedsLease, Status, StreamsEvents
 from elias.ports.stores import RunStore
-from elias.units import Clock, Money, instant, rfc3339
+from elias.units import FREE, Clock, Money, instant, rfc3339
 from elias_trainer.contract import FailureKind
 
 MOST_POLL_FAILURES = 20
@@ -35,11 +36,14 @@ class Follower:
     runs: RunStore
     clock: Clock
     poll_every: timedelta
+    node: str | None = None
+    """This node's name, where several share the store."""
     stopping: threading.Event = field(default_factory=threading.Event)
 
-    def follow(self, backend: Backend, segment: Segment) -> Status:
-        """The final status. Raises Stopping."""
+    def follow(self, backend: Backend, segment: Segment, held: Money = FREE) -> Status:
+        """The final status. Raises Stopping, also when another node has taken the run over meanwhile."""
         asked, failures, said = Wish.GO, 0, None
+        carrier = self.runs.get(segment.run).node
         after = max((int(event["seq"]) for event in self.runs.events(segment.key)), default=-1)
         while True:
             try:
@@ -49,22 +53,30 @@ class Follower:
             except BackendError as error:
                 failures += 1
                 if failures >= MOST_POLL_FAILURES:
-                    return Status(state=SegmentState.FAILED, failure=failure_of(error))
+                    return Status(state=SegmentState.FAILED, failure=failure_of(error), cost_is_final=held == FREE)
                 self._pause(self.poll_every * min(2**failures, 60))
                 continue
             if status.state.is_final:
                 return status
             if status.note != said:
                 said = self._say(segment, status)
-            asked = self._pass_on(self.runs.get(segment.run).wish, asked, backend, segment)
-            if self._is_overdue(segment, status):
+            asked = self._pass_on(self._still_ours(segment.run, carrier).wish, asked, backend, segment)
+            if self._is_overdue(segment, status) or status.cost > held > FREE:
                 backend.cancel(_handle(segment))
             self._pause(self.poll_every)
 
-    def wait(self, run_id: str, until: datetime) -> None:
-        """Return at `until`, or as soon as the run is to be paused or cancelled. Raises Stopping."""
-        while self.clock.now() < until and self.runs.get(run_id).wish is Wish.GO:
+    def wait(self, run_id: str, until: datetime, heeds: Container[Wish] = (Wish.GO,)) -> None:
+        """Return at `until`, or as soon as the user wants something else than `heeds`. Raises Stopping."""
+        carrier = self.runs.get(run_id).node
+        while self.clock.now() < until and self._still_ours(run_id, carrier).wish in heeds:
             self._pause(min(self.poll_every, until - self.clock.now()))
+
+    def _still_ours(self, run_id: str, carrier: str | None) -> Run:
+        """Raises Stopping once the run was given to another node than this one and the one that had it before."""
+        run = self.runs.get(run_id)
+        if self.node is not None and run.node not in (carrier, self.node):
+            raise Stopping
+        return run
 
     def _say(self, segment: Segment, status: Status) -> str | None:
         """What the place does or waits for, as the run's reason; one that it does not train yet for is a wait."""
@@ -126,6 +138,7 @@ def status_to_json(status: Status) -> dict[str, Any]:
         "started_at": rfc3339(status.started_at) if status.started_at else None,
         "ended_at": rfc3339(status.ended_at) if status.ended_at else None,
         "cost": status.cost.micro_usd,
+        "cost_is_final": status.cost_is_final,
         "failure": [str(failure.kind), failure.message, failure.fix] if failure else None,
     }
 
@@ -137,6 +150,7 @@ def status_from_json(raw: dict[str, Any]) -> Status:
         started_at=instant(raw["started_at"]) if raw["started_at"] else None,
         ended_at=instant(raw["ended_at"]) if raw["ended_at"] else None,
         cost=Money(raw["cost"]),
+        cost_is_final=raw.get("cost_is_final", True),
         failure=SegmentFailure(kind=FailureKind(failure[0]), message=failure[1], fix=failure[2]) if failure else None,
     )
 

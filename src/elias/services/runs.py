@@ -8,20 +8,22 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 
 from elias.domain.corpus import Corpus
-from elias.domain.run import Bounds, Run, RunState, Segment, Wish
+from elias.domain.run import Bounds, Run, RunState, Segment, SegmentState, Wish
 from elias.errors import (
     BackendError,
     BudgetExhausted,
     EliasError,
     InputError,
+    NotFound,
     QuotaExhausted,
     Refused,
     UserError,
     VerificationError,
 )
-from elias.ports.backend import Backend, CanPause
-from elias.ports.durable import DurableEngine
+from elias.ports.backend import Backend, CanPause, NeedsLease
+from elias.ports.durable import CanAdopt, DurableEngine
 from elias.ports.stores import RunStore
+from elias.services.follow import OVERTIME
 from elias.services.train import WORKFLOW
 from elias.units import Clock
 from elias_trainer.contract import BaseModel, FailureKind, Objective, Recipe
@@ -89,6 +91,10 @@ class Runs:
     engine: DurableEngine
     """Need not be launched in this process."""
     backends: Callable[[str], Mapping[str, Backend]]
+    clock: Clock | None = None
+    """Needed to take over."""
+    node: str | None = None
+    """This node's name."""
 
     def begin(self, run: Run) -> None:
         self.store.add(run)
@@ -103,6 +109,30 @@ class Runs:
             run = self.store.update(run.id, wish=Wish.GO)
         self.engine.restart(WORKFLOW, run.id)
         return run
+
+    def elsewhere(self, run: Run) -> str | None:
+        """One line when another node carries it, or died with it."""
+        if run.state.is_standing or run.state is RunState.QUEUED or run.node in (None, self.node):
+            return None
+        return f"on {run.node}, which began it; where that is dead for good: elias run resume {run.id} --take-over"
+
+    def take_over(self, run_id: str) -> Run:
+        """Carry on here what a node that is dead for good has begun, from its newest checkpoint in the shared store.
+
+        Only a person knows that a silent node will not come back, so nothing does this by itself. Raises NotFound, or
+        Refused while that node lives, or while what it sent elsewhere may still train, and cost, unseen from here.
+        """
+        run = self._open_run(run_id)
+        if run.state.is_standing:
+            return self.resume(run_id)
+        if not isinstance(self.engine, CanAdopt):
+            raise Refused("this engine cannot take a run over", fix=f"start the node {run.node!r} again")
+        self._refuse_unseen(run)
+        try:
+            self.engine.adopt(run.id)
+        except NotFound:
+            self.engine.start(WORKFLOW, run.id)  # killed before it was put in the queue
+        return self.store.update(run.id, node=self.node)
 
     def pause(self, run_id: str) -> Run:
         """It ends its step, writes a checkpoint and waits for `resume`."""
@@ -131,6 +161,24 @@ class Runs:
         if run.state.is_final:
             raise Refused(f"{run.id} is {run.state}: there is nothing left to do", fix="begin another one: elias train")
         return run
+
+    def _refuse_unseen(self, run: Run) -> None:
+        active = self._active(run)
+        if active is None or active.handle is None or run.node == self.node:
+            return
+        backend = self.backends(run.strategy)[active.backend]
+        if isinstance(backend, NeedsLease):  # its trainer ends by itself when nobody renews its lease
+            return
+        is_seen = backend.poll(active.handle).state is not SegmentState.FAILED
+        until = active.started_at + active.planned_for + OVERTIME if active.started_at and active.planned_for else None
+        if is_seen or (until and self.clock and self.clock.now() > until):
+            return
+        when = f"wait until {until:%Y-%m-%d %H:%M} UTC, when its time is over" if until else "end it there by hand"
+        raise Refused(
+            f"segment {active.number} of {run.id} was sent to {active.backend} by {run.node}, and cannot be seen from "
+            "here: it may still train, and cost",
+            fix=f"{when}, or start {run.node} again",
+        )
 
     def _active(self, run: Run) -> Segment | None:
         last = next(iter(self.store.segments(run.id)[-1:]), None)

@@ -35,6 +35,7 @@ from elias.services.next_move import (
 )
 from elias.services.plan import Ask, plan_segment
 from elias.services.run_folder import CORPUS, TRAINER, RunFolder, disk_errors, file_input, with_base_digest
+from elias.services.run_share import RunShare
 from elias.units import Clock, instant, rfc3339
 from elias_trainer.contract import AtDeadline, Digest, Input, Job, Lease, Limits, Result
 
@@ -60,6 +61,8 @@ class Means:
     """Holds a folder for each run."""
     clock: Clock
     node: str
+    share: RunShare = RunShare()
+    """With the other nodes of the store."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -73,7 +76,7 @@ class Coordinator:
     def __init__(self, means: Means, pace: Pace | None = None) -> None:
         self.means = means
         self.pace = pace or Pace()
-        self.follower = Follower(runs=means.runs, clock=means.clock, poll_every=self.pace.poll_every)
+        self.follower = Follower(runs=means.runs, clock=means.clock, poll_every=self.pace.poll_every, node=means.node)
 
     def stop(self) -> None:
         """Let every step in flight end unfinished; the trainers pause by themselves unless somebody goes on."""
@@ -110,6 +113,7 @@ class Coordinator:
     def plan_next(self, run_id: str, failures: int) -> dict[str, Any]:
         runs = self.means.runs
         run, segments = runs.get(run_id), runs.segments(run_id)
+        self.means.share.bring(run, self._folder(run), segments)
         match next_move(run, segments, failures):
             case GoOn(segment):
                 runs.update(run_id, state=RunState.RUNNING, reason=None, node=self.means.node)
@@ -167,6 +171,8 @@ class Coordinator:
         except EliasError as error:
             ended = replace(segment, state=SegmentState.FAILED, failure=failure_of(error), cost=status.cost)
         ended = replace(ended, ended_at=status.ended_at or self.means.clock.now())
+        earlier = [s for s in self.means.runs.segments(run_id) if s.number < number]
+        self.means.share.keep_outputs(run, self._folder(run), [*earlier, ended])
         self.means.runs.put_segment(ended)
         return counts_as_failure(ended)
 
@@ -175,6 +181,7 @@ class Coordinator:
         folder = self._folder(run)
         try:
             with disk_errors(folder.root):
+                self.means.share.bring(run, folder, segments)
                 artifact = self.means.finish(run, segments, folder.outputs(number))
         except EliasError as error:
             self._fail(run_id, error)
@@ -254,6 +261,7 @@ class Coordinator:
         earlier = [result for s in segments if (result := folder.result(s.number))]
         job = with_base_digest(job, earlier[-1].base_digest if earlier else None)
         folder.prepare(number, job, sources)
+        self.means.share.keep_inputs(run, folder, number)
         self.means.runs.put_segment(segment)
         self.means.runs.update(run.id, state=RunState.RUNNING, reason=None, node=self.means.node)
 
@@ -344,8 +352,9 @@ class Coordinator:
         return RunFolder(self.means.folders / run.id)
 
     def _run_and_segment(self, run_id: str, number: int) -> tuple[Run, Segment]:
-        run = self.means.runs.get(run_id)
-        return run, next(s for s in self.means.runs.segments(run_id) if s.number == number)
+        run, segments = self.means.runs.get(run_id), self.means.runs.segments(run_id)
+        self.means.share.bring(run, self._folder(run), segments)
+        return run, next(s for s in segments if s.number == number)
 
 
 def _belonging(result: Result | None, segment: Segment, folder: RunFolder) -> Result:

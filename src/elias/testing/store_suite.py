@@ -7,9 +7,11 @@ class TestMyRunStore(RunStoreSuite):
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,7 +20,7 @@ from elias.domain.label import Label
 from elias.domain.run import Checkpoint, RunState, SegmentFailure, SegmentState, Wish
 from elias.domain.session import Evidence, Session
 from elias.errors import NotFound
-from elias.ports.stores import CorpusStore, ModelStore, RunStore, SessionStore
+from elias.ports.stores import CorpusStore, FolderStore, ModelStore, RunStore, SessionStore
 from elias.testing.nouns import a_corpus, a_digest, a_run, a_segment, a_session, a_verdict, an_artifact
 from elias.units import Money
 from elias_trainer.contract import FailureKind
@@ -296,6 +298,73 @@ class ModelStoreSuite:
         first = store.add_deployment("tiny", a_digest("model"), "reference", "deploy")
         assert store.add_deployment("tiny", a_digest("model"), "reference", "start") == first
         assert store.deployments() == [first]
+
+
+class FolderStoreSuite:
+    @pytest.fixture
+    def store(self) -> FolderStore:
+        pytest.fail("override the fixture `store`")
+
+    @pytest.fixture
+    def folder(self, tmp_path: Path) -> Path:
+        folder = tmp_path / "folder"
+        (folder / "deep").mkdir(parents=True)
+        (folder / "empty").touch()
+        (folder / "deep" / "large").write_bytes(random.Random(3).randbytes((2 << 20) + 17))
+        (folder / ".half.part").write_bytes(b"still being written")
+        return folder
+
+    def test_a_folder_comes_back_as_it_was_without_what_is_half_written(
+        self, store: FolderStore, folder: Path, tmp_path: Path
+    ) -> None:
+        store.keep("here", folder)
+        assert store.bring("here", tmp_path / "there")
+        assert _files(tmp_path / "there") == {k: v for k, v in _files(folder).items() if k != ".half.part"}
+
+    def test_nothing_is_brought_where_nothing_is_kept(self, store: FolderStore, tmp_path: Path) -> None:
+        assert not store.bring("nowhere", tmp_path / "there")
+        assert not (tmp_path / "there").exists()
+
+    def test_only_what_is_chosen_goes_and_comes(self, store: FolderStore, folder: Path, tmp_path: Path) -> None:
+        store.keep("here", folder, lambda path: path != "empty")
+        store.keep("here", folder, lambda path: path == "empty")
+        store.bring("here", tmp_path / "there", lambda path: not path.startswith("deep/"))
+        assert list(_files(tmp_path / "there")) == ["empty"]
+
+    def test_a_file_that_was_changed_or_lost_here_is_mended_and_others_stay(
+        self, store: FolderStore, folder: Path
+    ) -> None:
+        store.keep("here", folder)
+        before = _files(folder)
+        (folder / "deep" / "large").write_bytes(b"damaged")
+        (folder / "empty").unlink()
+        (folder / "mine").write_bytes(b"mine")
+        store.bring("here", folder)
+        assert _files(folder) == before | {"mine": b"mine"}
+
+    def test_keeping_a_changed_file_again_replaces_it(self, store: FolderStore, folder: Path, tmp_path: Path) -> None:
+        store.keep("here", folder)
+        (folder / "empty").write_bytes(b"no more")
+        store.keep("here", folder)
+        store.bring("here", tmp_path / "there")
+        assert (tmp_path / "there" / "empty").read_bytes() == b"no more"
+
+    def test_what_is_forgotten_is_gone_and_the_same_bytes_elsewhere_stay(
+        self, store: FolderStore, folder: Path, tmp_path: Path
+    ) -> None:
+        for place in ("one", "two"):
+            store.keep(place, folder)
+        store.forget("one", "deep/")
+        store.bring("one", tmp_path / "one")
+        store.bring("two", tmp_path / "two")
+        assert sorted(_files(tmp_path / "one")) == ["empty"]
+        assert sorted(_files(tmp_path / "two")) == ["deep/large", "empty"]
+        store.forget("two")
+        assert not store.bring("two", tmp_path / "three")
+
+
+def _files(folder: Path) -> dict[str, bytes]:
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
 
 
 def _one_then_a_failure() -> Iterator[Session]:

@@ -9,9 +9,8 @@ from pathlib import Path
 from elias.config.schema import Config
 from elias.errors import ConfigError
 from elias.ports.attestation import Signer
-from elias.ports.stores import ModelStore
 from elias.services.attest import Attest
-from elias.wiring.stores import DATABASE_FILE, missing_node_package, open_stores
+from elias.wiring.stores import DATABASE_FILE, Stores, missing_node_package, open_stores
 
 IDENTITY_FOLDER = "identity"
 ARTIFACTS_FOLDER = "artifacts"
@@ -26,11 +25,15 @@ def node_signer(config: Config) -> Signer:
     return NodeSigner(config.home / IDENTITY_FOLDER)
 
 
-def attest(config: Config, models: ModelStore) -> Attest:
+def attest(config: Config, stores: Stores) -> Attest:
     from elias.adapters.clock import SystemClock
 
     return Attest(
-        artifacts=config.home / ARTIFACTS_FOLDER, signer=node_signer(config), models=models, clock=SystemClock()
+        artifacts=config.home / ARTIFACTS_FOLDER,
+        signer=node_signer(config),
+        models=stores.models,
+        clock=SystemClock(),
+        folders=stores.folders,
     )
 
 
@@ -38,7 +41,7 @@ def attest(config: Config, models: ModelStore) -> Attest:
 def open_attest(config: Config) -> Iterator[Attest]:
     """With the stores opened for it, and closed afterwards."""
     with open_stores(config) as stores:
-        yield attest(config, stores.models)
+        yield attest(config, stores)
 
 
 def make_node(config: Config) -> tuple[Path, ...]:

@@ -6,12 +6,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from elias.adapters.blobs import FileBlobs
+from elias.adapters.blobs import FileBlobs, SharedBlobs
 from elias.adapters.clock import SystemClock
 from elias.adapters.exporters import export_jsonl
 from elias.config.schema import Config
 from elias.domain.corpus import Corpus
 from elias.errors import InputError
+from elias.ports.stores import BlobStore
 from elias.services.capture import Captured
 from elias.services.corpus import Choice, Corpora
 from elias.wiring.capture import make_capture
@@ -23,12 +24,16 @@ BLOBS_FOLDER = "blobs"
 CHAT_SUFFIXES = (".jsonl", ".ndjson")
 
 
-def open_blobs(config: Config) -> FileBlobs:
-    return FileBlobs(config.home / BLOBS_FOLDER)
+def open_blobs(config: Config, stores: Stores | None = None) -> BlobStore:
+    """This node's own; with `stores`, those of all nodes that share them."""
+    own = FileBlobs(config.home / BLOBS_FOLDER)
+    return SharedBlobs(own, stores.folders) if stores and stores.folders else own
 
 
 def make_corpora(config: Config, stores: Stores) -> Corpora:
-    return Corpora(stores.sessions, stores.corpora, open_blobs(config), SystemClock())
+    return Corpora(
+        stores.sessions, stores.corpora, open_blobs(config, stores), SystemClock(), secret_blobs=open_blobs(config)
+    )
 
 
 @contextmanager

@@ -7,11 +7,11 @@ from pathlib import Path
 from elias.config.schema import Config
 from elias.errors import MissingPackage
 from elias.ports.inference import EngineContext, InferenceEngine
-from elias.ports.stores import ModelStore
 from elias.services.deploy import DeployService
 from elias.services.launch import Means, Policy
 from elias.services.route import Route
 from elias.wiring.plugins import load_plugin, plugin_names
+from elias.wiring.stores import Stores
 from elias_trainer.contract import STARTER, Digest
 
 PREFERRED = ("llamacpp", "reference")
@@ -57,17 +57,17 @@ def deploy_policy(config: Config) -> Policy:
     )
 
 
-def deploy_service(config: Config, models: ModelStore, route: Route) -> DeployService:
+def deploy_service(config: Config, stores: Stores, route: Route) -> DeployService:
     from elias.adapters.engines.ask import ask
     from elias.wiring.attest import attest
 
-    proof = attest(config, models)
+    proof = attest(config, stores)
 
     def verify(digest: Digest) -> Path:
         return proof.verify(digest).adapter
 
     means = Means(
-        models=models,
+        models=stores.models,
         engines=open_engines(config),
         verify=verify,
         ask=ask,

@@ -32,7 +32,7 @@ def make_judge(config: Config, stores: Stores, tell: Callable[[str], None] = lam
     return Judge(
         models=stores.models,
         corpora=stores.corpora,
-        blobs=open_blobs(config),
+        blobs=open_blobs(config, stores),
         open_artifact=_opener(config, stores),
         evaluators=open_evaluators(config, tell),
         rule=config.gate,
@@ -74,7 +74,7 @@ def _maker(name: str, context: EngineContext) -> Callable[[], object]:
 def _opener(config: Config, stores: Stores) -> Callable[[Artifact], Opened]:
     from elias.wiring.attest import attest
 
-    proof = attest(config, stores.models)
+    proof = attest(config, stores)
 
     def open_artifact(artifact: Artifact) -> Opened:
         found = proof.verify(artifact.digest)

@@ -89,7 +89,7 @@ def open_node(config: Config, url: str) -> Iterator[Node]:
 
     clock = SystemClock()
     with open_stores(config) as stores:
-        service = deploy_service(config, stores.models, Route())
+        service = deploy_service(config, stores, Route())
         node = Node(
             config=config,
             url=url,

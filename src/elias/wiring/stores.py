@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Self
 from elias.config.schema import Config
 from elias.errors import MissingPackage
 from elias.ports.durable import DurableEngine
-from elias.ports.stores import CorpusStore, ModelStore, RunStore, SessionStore, SpendStore
+from elias.ports.stores import CorpusStore, FolderStore, ModelStore, RunStore, SessionStore, SpendStore
 
 if TYPE_CHECKING:
     from elias.adapters.stores.database import Database
@@ -19,13 +19,15 @@ DATABASE_FILE = "elias.db"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Stores:
-    """The four stores over one open database. Use it in a `with`, or `close` it."""
+    """The stores over one open database. Use it in a `with`, or `close` it."""
 
     sessions: SessionStore
     corpora: CorpusStore
     runs: RunStore
     models: ModelStore
     spend: SpendStore
+    folders: FolderStore | None
+    """What the nodes of a shared database leave each other; None where this node has it alone."""
     _database: Database = field(repr=False)
 
     def close(self) -> None:
@@ -46,6 +48,7 @@ def open_stores(config: Config) -> Stores:
         from elias.adapters.clock import SystemClock
         from elias.adapters.stores.corpora import SqlCorpusStore
         from elias.adapters.stores.database import open_database
+        from elias.adapters.stores.files import SqlFiles
         from elias.adapters.stores.models import SqlModelStore
         from elias.adapters.stores.runs import SqlRunStore
         from elias.adapters.stores.sessions import SqlSessionStore
@@ -59,6 +62,7 @@ def open_stores(config: Config) -> Stores:
         runs=SqlRunStore(database),
         models=SqlModelStore(database, SystemClock()),
         spend=SqlSpendStore(database),
+        folders=SqlFiles(database) if config.store.url else None,
         _database=database,
     )
 

@@ -22,6 +22,7 @@ from elias.ports.durable import DurableEngine
 from elias.ports.stores import BlobStore
 from elias.services.adopt import Adoption
 from elias.services.run_folder import RunFolder
+from elias.services.run_share import RunShare
 from elias.services.runs import Runs, Wanted, new_run
 from elias.services.train import WORKFLOW, Coordinator, Means, Pace
 from elias.units import Clock
@@ -105,9 +106,10 @@ def make_training(config: Config, stores: Stores, engine: DurableEngine, parts: 
         folders=config.home / RUNS_FOLDER,
         clock=clock,
         node=config.node.name,
+        share=RunShare(stores.folders),
     )
     pace = Pace(lease=config.training.lease, checkpoint_every=config.training.checkpoint_every)
-    runs = Runs(store=stores.runs, engine=engine, backends=backends)
+    runs = Runs(store=stores.runs, engine=engine, backends=backends, clock=clock, node=config.node.name)
     return Training(stores=stores, engine=engine, coordinator=Coordinator(means, pace), runs=runs)
 
 
@@ -223,6 +225,6 @@ def _real_parts(config: Config, stores: Stores) -> Parts:
     def finish(run: Run, segments: Sequence[Segment], out: Path) -> Digest:
         from elias.wiring.attest import attest
 
-        return attest(config, stores.models).admit(run, segments, out).digest
+        return attest(config, stores).admit(run, segments, out).digest
 
-    return Parts(archive=write_trainer_archive, finish=finish, blobs=open_blobs(config))
+    return Parts(archive=write_trainer_archive, finish=finish, blobs=open_blobs(config, stores))

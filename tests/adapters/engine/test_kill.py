@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from elias.testing.postgres import emptied
@@ -180,3 +181,25 @@ def test_in_sqlite_a_node_that_was_renamed_goes_on_with_its_work(start_node: Sta
     start_node(home, "new-name")
     wait_for(lambda: has_ended(home, "run-1"))
     assert diary(home)[-1] == ["run-1", "end", "new-name"]
+
+
+def test_a_node_whose_lock_the_server_forgot_lets_go_of_what_another_has_adopted(
+    start_node: StartNode, tmp_path: Path, postgres: str
+) -> None:
+    url, home = emptied(postgres), tmp_path / "attic"
+    attic = start_node(home, "attic", url, 40)
+    attic.ask("start", "run-1")
+    wait_for(lambda: len(diary(home)) >= 3)
+    cellar = start_node(tmp_path / "cellar", "cellar", url, 40)
+    with psycopg.connect(postgres, autocommit=True) as connection:
+        connection.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' "
+            "AND objid = (SELECT hashtext('attic')::bigint & 4294967295)::oid"
+        )
+    wait_for(lambda: cellar.ask("adopt", "run-1") == "ok")
+    wait_for(lambda: has_ended(home, "run-1"))
+    lines = [line for line in diary(home) if line[0] == "run-1"]
+    by = [line[2] for line in lines]
+    assert by == sorted(by), "the attic lives, and does not one step once the cellar has begun"
+    assert lines[-1] == ["run-1", "end", "cellar"]
+    assert [attic.end(), cellar.end()] == [0, 0]

@@ -10,7 +10,9 @@ import pytest
 import sqlalchemy as sa
 
 from elias.adapters.stores import database as database_module
+from elias.adapters.stores import schema
 from elias.adapters.stores.database import open_database
+from elias.adapters.stores.files import SqlFiles
 from elias.adapters.stores.runs import SqlRunStore
 from elias.adapters.stores.schema import prepare, version_row
 from elias.config.schema import Config, Store
@@ -75,6 +77,7 @@ def test_a_schema_from_the_future_is_refused_and_left_alone(tmp_path: Path) -> N
 
 
 MIGRATIONS: Sequence[Sequence[str]] = (
+    *schema.MIGRATIONS,
     ["ALTER TABLE runs ADD COLUMN colour TEXT", "UPDATE runs SET colour = 'red'"],
     ["ALTER TABLE runs ADD COLUMN shape TEXT"],
 )
@@ -87,13 +90,34 @@ def test_an_older_database_is_brought_up_to_date_once(
     url = None if kind == "sqlite" else emptied(request.getfixturevalue("postgres"))
     database = open_database(url, tmp_path / "elias.db")
     SqlRunStore(database).add(a_run())
-    for migrations in (MIGRATIONS[:1], MIGRATIONS, MIGRATIONS):
+    for migrations in (MIGRATIONS[:-1], MIGRATIONS, MIGRATIONS):
         with database.write() as connection:
             prepare(connection, "here", migrations)
     with database.read() as connection:
         assert connection.exec_driver_sql("SELECT colour, shape FROM runs").all() == [("red", None)]
-        assert connection.execute(sa.select(version_row)).all() == [(3,)]
+        assert connection.execute(sa.select(version_row)).all() == [(1 + len(MIGRATIONS),)]
     assert SqlRunStore(database).list() == [a_run()]
+    database.close()
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgres"])
+def test_a_database_of_the_first_version_takes_every_migration_and_then_holds_files(
+    tmp_path: Path, request: pytest.FixtureRequest, kind: str
+) -> None:
+    url = None if kind == "sqlite" else emptied(request.getfixturevalue("postgres"))
+    database = open_database(url, tmp_path / "elias.db")
+    added = [table.name for table in (schema.files, schema.chunks)]
+    with database.write() as connection:
+        for table in added:
+            connection.exec_driver_sql(f"DROP TABLE {table}")
+        connection.execute(version_row.update().values(version=1))
+    database.close()
+    database = open_database(url, tmp_path / "elias.db")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "file").write_bytes(b"bytes")
+    SqlFiles(database).keep("place", tmp_path / "folder")
+    assert SqlFiles(database).bring("place", tmp_path / "other")
+    assert (tmp_path / "other" / "file").read_bytes() == b"bytes"
     database.close()
 
 
@@ -102,7 +126,7 @@ def test_a_migration_that_fails_leaves_everything_as_it_was(tmp_path: Path) -> N
     with pytest.raises(StoreError), database.write() as connection:
         prepare(connection, "here", (*MIGRATIONS, ["NOT SQL"]))
     with database.read() as connection:
-        assert connection.execute(sa.select(version_row)).all() == [(1,)]
+        assert connection.execute(sa.select(version_row)).all() == [(1 + len(schema.MIGRATIONS),)]
         assert "colour" not in {column["name"] for column in sa.inspect(connection).get_columns("runs")}
     database.close()
 

@@ -7,10 +7,18 @@ from pathlib import Path
 
 import pytest
 
+from elias.adapters.stores.database import open_database
+from elias.adapters.stores.files import SqlFiles
 from elias.config.schema import Config, Store
-from elias.ports.stores import CorpusStore, ModelStore, RunStore, SessionStore
+from elias.ports.stores import CorpusStore, FolderStore, ModelStore, RunStore, SessionStore
 from elias.testing.postgres import emptied
-from elias.testing.store_suite import CorpusStoreSuite, ModelStoreSuite, RunStoreSuite, SessionStoreSuite
+from elias.testing.store_suite import (
+    CorpusStoreSuite,
+    FolderStoreSuite,
+    ModelStoreSuite,
+    RunStoreSuite,
+    SessionStoreSuite,
+)
 from elias.wiring.stores import Stores, open_stores
 
 
@@ -43,3 +51,14 @@ class TestModels(ModelStoreSuite):
     @pytest.fixture
     def store(self, stores: Stores) -> ModelStore:
         return stores.models
+
+
+class TestFolders(FolderStoreSuite):
+    """On SQLite as well, where no node shares it."""
+
+    @pytest.fixture(params=["sqlite", "postgres"])
+    def store(self, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[FolderStore]:
+        url = None if request.param == "sqlite" else emptied(request.getfixturevalue("postgres"))
+        database = open_database(url, tmp_path / "elias.db")
+        yield SqlFiles(database)
+        database.close()

@@ -219,14 +219,24 @@ class DbosEngine:
         at_work = self._at_work
 
         def body(key: str) -> None:
-            with at_work.one(DBOS.workflow_id or key):
+            workflow_id = DBOS.workflow_id or key
+            with at_work.one(workflow_id):
                 try:
-                    workflow(DbosSteps(at_work, self._clock), key)
+                    workflow(DbosSteps(at_work, self._clock, lambda: self._is_ours(workflow_id)), key)
                 except Exception:
                     self._log.error("engine.workflow_failed", workflow=name, key=key, exc_info=True)
                     raise
 
         return body
+
+    def _is_ours(self, workflow_id: str) -> bool:
+        """Whether no other node has adopted it. One can while this one lives, when the server forgot our name's lock."""
+        database = self._database()
+        if not database.is_shared:
+            return True
+        with database.translated():
+            found = database.client.list_workflows(workflow_ids=[workflow_id], load_input=False, load_output=False)
+        return not found or _owner(found[0]) in (None, self._settings.node)
 
     def _check(self, name: str, key: str) -> None:
         if not re.fullmatch(r"[^\s#%]+", key):

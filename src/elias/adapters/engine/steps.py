@@ -9,7 +9,7 @@ from typing import Any
 from dbos import DBOS
 from dbos import error as dbos_error
 
-from elias.adapters.engine.at_work import AtWork
+from elias.adapters.engine.at_work import AtWork, Stopping
 from elias.adapters.engine.recorded import outcome_of, replay
 from elias.errors import StoreError
 from elias.units import Clock, instant, rfc3339
@@ -19,12 +19,16 @@ _NAP_S = 30.0
 
 
 class DbosSteps:
-    def __init__(self, at_work: AtWork, clock: Clock) -> None:
+    def __init__(self, at_work: AtWork, clock: Clock, is_ours: Callable[[], bool] = lambda: True) -> None:
+        """`is_ours`: whether no other node has adopted this workflow meanwhile; asked before each step."""
         self._at_work = at_work
         self._clock = clock
+        self._is_ours = is_ours
 
     def step(self, name: str, function: Callable[..., Any], *arguments: Any) -> Any:
         self._at_work.go_on()
+        if not self._is_ours():
+            raise Stopping
         try:
             outcome = DBOS.run_step({"name": name}, outcome_of, function, arguments)
         except dbos_error.DBOSUnexpectedStepError as error:

@@ -80,6 +80,23 @@ deployments = sa.Table(
     sa.Column("body", sa.Text, nullable=False),
 )
 
+files = sa.Table(
+    "files",
+    _metadata,
+    sa.Column("place", _Name, primary_key=True),
+    sa.Column("path", _Name, primary_key=True),
+    sa.Column("digest", _Name, nullable=False, index=True),
+    sa.Column("bytes", sa.BigInteger, nullable=False),
+)
+"""Files that every node of a shared store may need. A row is there only when all chunks of its digest are."""
+chunks = sa.Table(
+    "chunks",
+    _metadata,
+    sa.Column("digest", _Name, primary_key=True),
+    sa.Column("number", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("data", sa.LargeBinary, nullable=False),
+)
+
 spend = sa.Table(
     "spend",
     _metadata,
@@ -98,6 +115,14 @@ spend = sa.Table(
 Migration = Sequence[str]
 """The statements, in SQL that both databases read, that bring one version to the next."""
 
+_FILES: Migration = (
+    "CREATE TABLE files (place TEXT NOT NULL, path TEXT NOT NULL, digest TEXT NOT NULL, bytes BIGINT NOT NULL, "
+    "PRIMARY KEY (place, path))",
+    "CREATE INDEX ix_files_digest ON files (digest)",
+    "CREATE TABLE chunks (digest TEXT NOT NULL, number INTEGER NOT NULL, data BYTEA NOT NULL, "
+    "PRIMARY KEY (digest, number))",
+)
+
 _SPEND: Migration = (
     "CREATE TABLE IF NOT EXISTS spend (number BIGINT NOT NULL PRIMARY KEY, kind TEXT NOT NULL, key TEXT NOT NULL, "
     "part TEXT NOT NULL, amount BIGINT NOT NULL, at BIGINT NOT NULL, run TEXT NOT NULL, backend TEXT NOT NULL, "
@@ -107,7 +132,7 @@ _SPEND: Migration = (
     "CREATE INDEX IF NOT EXISTS ix_spend_run ON spend (run)",
 )
 
-MIGRATIONS: tuple[Migration, ...] = (_SPEND,)
+MIGRATIONS: tuple[Migration, ...] = (_SPEND, _FILES)
 """The first brings version 1 to 2, and so on. Never edited once released; a change to a table above adds one here."""
 
 
