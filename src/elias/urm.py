@@ -47,7 +47,7 @@ class CloudTraining:
         compared with the digest that its result names. Raises NotFound, InputError, BackendError or DigestMismatch.
         """
         from elias.config import load
-        from elias.wiring.train import download
+        from elias.wiring.by_hand import download
 
         return download(load(), artifact_uri)
 

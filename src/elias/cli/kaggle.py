@@ -29,6 +29,27 @@ def template(
         print(text, end="")
 
 
+@app.command("by-hand")
+def by_hand(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="A run that stands (paused or failed), or `latest`.")],
+    out: Annotated[Path, typer.Option(help="A new folder for the dataset and the notebook.")],
+    max_minutes: Annotated[float | None, typer.Option(min=1, help="Of training.  [default: to its end]")] = None,
+    json: Json = False,
+) -> None:
+    """Lay out a run's next segment for you to start on Kaggle yourself; sends nothing."""
+    from datetime import timedelta
+
+    from elias.config import load
+    from elias.wiring.by_hand import lay_out
+
+    kit = lay_out(load(), run, out.absolute(), timedelta(minutes=max_minutes) if max_minutes else None)
+    if json:
+        emit_json(kit)
+        return
+    say("Type these, each when the one before is done (the datasets `ready`, the notebook `COMPLETE`):")
+    print("\n".join([*kit.commands, f"elias run adopt {kit.address}"]))
+
+
 @app.command()
 def key(json: Json = False) -> None:
     """A key for private data that travels as a Kaggle Secret; made once, shown each time."""

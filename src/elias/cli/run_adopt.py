@@ -18,11 +18,14 @@ def adopt(
 ) -> None:
     """Bring home, verified, what a notebook started by hand has trained for a run of this node."""
     from elias.config import load
-    from elias.wiring.train import adopt_work
+    from elias.wiring.by_hand import adopt_work
 
     run = adopt_work(load(), address)
     if json:
         emit_json(run)
         return
-    say(run.reason or "nothing there is newer than what the run has")
+    if run.artifact:
+        say(f"the run is done; its model is {run.artifact.short}: elias model verify {run.artifact.short}")
+    else:
+        say(run.reason or "nothing there is newer than what the run has")
     print(run.id)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,19 +15,17 @@ from elias.config.schema import Config
 from elias.domain.corpus import Corpus
 from elias.domain.plan import Plan
 from elias.domain.run import Run, Segment
-from elias.errors import EngineError, InputError, NotFound
-from elias.ports.backend import Adopts, Backend, BackendContext
+from elias.errors import EngineError
+from elias.ports.backend import Backend, BackendContext
 from elias.ports.durable import DurableEngine
 from elias.ports.stores import BlobStore
-from elias.services.adopt import Adoption
-from elias.services.run_folder import RunFolder
 from elias.services.run_share import RunShare
 from elias.services.runs import Runs, Wanted, new_run
 from elias.services.train import WORKFLOW, Coordinator, Means, Pace
 from elias.units import Clock
 from elias.wiring.plugins import load_plugin
 from elias.wiring.stores import Stores, missing_node_package, open_engine, open_stores
-from elias_trainer.contract import STARTER, Digest, Result, from_json
+from elias_trainer.contract import STARTER, Digest
 
 RUNS_FOLDER = "runs"
 BASES_FOLDER = "cache/bases"
@@ -111,34 +108,6 @@ def make_training(config: Config, stores: Stores, engine: DurableEngine, parts: 
     pace = Pace(lease=config.training.lease, checkpoint_every=config.training.checkpoint_every)
     runs = Runs(store=stores.runs, engine=engine, backends=backends, clock=clock, node=config.node.name)
     return Training(stores=stores, engine=engine, coordinator=Coordinator(means, pace), runs=runs)
-
-
-def adopt_work(config: Config, address: str) -> Run:
-    """What ran at `place://…`, brought into its run. Raises what `Adoption.adopt` raises."""
-    name = address.partition("://")[0]
-    with open_training(config) as training:
-        means = training.coordinator.means
-        adoption = Adoption(means.runs, means.folders, means.clock)
-        return adoption.adopt(name, means.backends(name)[name], address)
-
-
-def download(config: Config, address: str) -> Path:
-    """The adapter that work at `place://…` left, checked against its own result. Raises what `adopt` raises."""
-    name, _, rest = address.partition("://")
-    if not rest:
-        raise InputError(f"{address!r} is no address", fix="write it like kaggle://owner/slug")
-    backend = Backends(config)(name)[name]
-    if not isinstance(backend, Adopts):
-        raise InputError(f"{name} has nothing that could be fetched by an address", fix="elias export writes a model")
-    target = config.home / "downloads" / rest.strip("/").replace("/", "-")
-    shutil.rmtree(target, ignore_errors=True)
-    backend.fetch(backend.adopt(address), target)
-    result = target / "result.json"
-    if not result.exists():
-        raise NotFound(f"{address} has left no finished model", fix="wait for its end, or train on: elias run adopt")
-    own = from_json(Result, result.read_bytes())
-    RunFolder.verify_adapter_in(target, own)
-    return target / "adapter"
 
 
 class Backends:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from elias.adapters.backends.bundle import refuse_by_label, verify_bundle
+from elias.adapters.backends.kaggle.adopted import Adopter
 from elias.adapters.backends.kaggle.client import KaggleClient, Session
 from elias.adapters.backends.kaggle.ledger import Entry, Ledger, when
 from elias.adapters.backends.kaggle.live import LiveLog, events_in, notes_in, other_lines
@@ -39,7 +40,7 @@ from elias.domain.footprint import KNOWN_SHAPES, footprint
 from elias.domain.offer import Need, Offer
 from elias.domain.run import SegmentState
 from elias.domain.tier import GIB
-from elias.errors import BackendError, DigestMismatch, EliasError, InputError, NotFound, VerificationError
+from elias.errors import DigestMismatch, EliasError, NotFound, VerificationError
 from elias.ports.backend import BackendContext, Bundle, Quota, Status
 from elias.units import FREE, rfc3339
 from elias_trainer.contract import FailureKind, Precision
@@ -49,7 +50,6 @@ log = logging.getLogger("elias.kaggle")
 T4_TFLOPS = 65.0
 """Dense, float16; a T4 has no bfloat16."""
 START_DELAY = timedelta(minutes=3)
-SCHEME = "kaggle://"
 LOCAL_BASES = ("starter", "tiny", "fake:")
 """Bases that come without the internet: in a wheel, or made on the spot."""
 
@@ -181,28 +181,14 @@ class KaggleBackend:
         shutil.rmtree(self._ledger.folder(handle) / "out", ignore_errors=True)
         self._clean_up()
 
-    def adopt(self, address: str) -> str:
-        """Bring home what a notebook started by hand left, `kaggle://owner/slug`; the handle to fetch it by.
+    @property
+    def owner(self) -> str:
+        """Whose account it is."""
+        return self._client.owner
 
-        Raises InputError, NotFound, BackendError while it runs, or a VerificationError.
-        """
-        owner, _, slug = address.removeprefix(SCHEME).strip("/").partition("/")
-        if not address.startswith(SCHEME) or not owner or not slug or "/" in slug:
-            raise InputError(f"{address!r} names no notebook", fix="write it like kaggle://owner/slug")
-        kernel, handle = f"{owner}/{slug}", f"adopted-{owner}-{slug}"
-        session = self._client.session(kernel)
-        if not session.has_ended:
-            raise BackendError(f"{address} is {session.status}", fix="wait for its end, then type this again")
-        folder = self._ledger.folder(handle)
-        shutil.rmtree(folder, ignore_errors=True)
-        self._client.output(kernel, folder / "outbox")
-        open_outbox(folder / "outbox", folder / "out", self._context.node_key)
-        (folder / "outbox" / f"{slug}.log").rename(folder / "log.json")
-        shutil.rmtree(folder / "outbox")
-        entry = Entry(key=handle, dataset="", kernel=kernel, seconds=0, gpus=0, parcel="", forgotten=True)
-        ended = to_record(Status(state=SegmentState.PAUSED), self._clock.now())
-        self._ledger.put(replace(entry, ended=ended))
-        return handle
+    def adopt(self, address: str) -> str:
+        """Bring home what a notebook started by hand left at `kaggle://owner/slug`; the handle to fetch it by."""
+        return Adopter(self._client, self._ledger, self._context).adopt(address)
 
     # Looking after one that has not ended
 

@@ -59,6 +59,17 @@ def status_of(ended: Ended) -> Status:
     return Status(state=state, accelerator=_accelerator(result, ended.entry), note=ended.entry.mismatch)
 
 
+def status_by_hand(out: Path) -> Status:
+    """Of a session that somebody else began, and of whose job only its result knows."""
+    result = read_result(out)
+    if result is None:
+        return failed(FailureKind.INFRASTRUCTURE, f"the session left no result; {_kept(out)}", RESUME)
+    if result.failure is not None:
+        return failed(result.failure.kind, result.failure.message, result.failure.fix)
+    state = SegmentState.DONE if result.outcome is Outcome.DONE else SegmentState.PAUSED
+    return Status(state=state, accelerator=result.accelerator)
+
+
 def failed(kind: FailureKind, message: str, fix: str) -> Status:
     return Status(state=SegmentState.FAILED, failure=SegmentFailure(kind=kind, message=message, fix=fix))
 
