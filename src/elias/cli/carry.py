@@ -10,6 +10,7 @@ from elias.cli.output import emit_json, say
 from elias.cli.progress import Watch
 from elias.domain.fields import as_json
 from elias.domain.run import Run, RunState
+from elias.services.eta import eta_of
 from elias.services.runs import error_of
 
 if TYPE_CHECKING:
@@ -57,8 +58,10 @@ def answer(training: Training, run: Run, *, json: bool) -> None:
 
 
 def describe(training: Training, run: Run) -> dict[str, Any]:
-    segments = training.stores.runs.segments(run.id)
-    return {**as_json(run), "segments": [as_json(s) | {"key": s.key} for s in segments]}
+    runs = training.stores.runs
+    eta = eta_of(run, runs, training.coordinator.means.clock.now())
+    segments = [as_json(s) | {"key": s.key} for s in runs.segments(run.id)]
+    return {**as_json(run), "eta": as_json(eta), "segments": segments}
 
 
 def detach(training: Training, run: Run, *, json: bool) -> None:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
 from typing import Any
 
 from elias.domain.offer import Need, Offer
@@ -118,30 +117,14 @@ def forecast_new(need: Need, offer: Offer, known: Known | None = None) -> Foreca
     return _forecast(job, _Spot.of(offer, need.recipe), known.seen.sightings, 0)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class TimeLeft:
-    """Of the segment that is training now, to the run's last step; start-ups and waits after it are not known here."""
-
-    seconds: Estimate
-    steps: int
-    step: Estimate
-    ends_at: datetime
-    """By the likely estimate."""
-
-
-def time_left(run: Run, segment: Segment, events: Sequence[Mapping[str, Any]], now: datetime) -> TimeLeft | None:
-    """Of a running segment from its own events, on the hardware that it found; None before its first step."""
-    hardware, job = hardware_of(segment, events), job_of(run, events, None)
-    last = next((event for event in reversed(events) if event["kind"] == "step"), None)
-    if hardware is None or last is None or job.work.step_total is None:
+def forecast_found(run: Run, segment: Segment, events: Sequence[Mapping[str, Any]], done: int) -> Forecast | None:
+    """Of a segment under way, on the hardware that its trainer found; None before it has said which."""
+    hardware = hardware_of(segment, events)
+    if hardware is None:
         return None
-    found = sighting_of(SegmentStory(run=run, segment=segment, events=events))
+    own = sighting_of(SegmentStory(run=run, segment=segment, events=events))
     spot = _Spot(place=_place_found(hardware), hardware=hardware)
-    told = _forecast(job, spot, [found] if found else [], int(last["step"]))
-    if told.steps is None or told.remaining is None:
-        return None
-    ends_at = now + timedelta(seconds=told.remaining.likely)
-    return TimeLeft(seconds=told.remaining, steps=told.steps, step=told.step, ends_at=ends_at)
+    return _forecast(job_of(run, events, None), spot, [own] if own else [], done)
 
 
 def corrected(prior: Estimate, events: Sequence[Mapping[str, Any]]) -> Estimate:
