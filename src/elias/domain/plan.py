@@ -113,9 +113,9 @@ class QueuePlan:
     solver: str
     """What made it: `HiGHS and insertion`, or `insertion alone`."""
     bound: Money | None = None
-    """No plan that serves as many runs in time is expected to cost less; None where no solver proved one."""
+    """No plan that has as many runs in time spends less on them; None where no solver proved one."""
     most_in_time: int | None = None
-    """No plan serves more runs in time."""
+    """No plan has more runs in time."""
     at_once: int = 0
     """The most segments that run at the same time."""
     limited_by: tuple[str, ...] = ()
@@ -131,8 +131,8 @@ class QueuePlan:
 
     @property
     def gap(self) -> float | None:
-        """How far above the proven bound its expected cost is at most, as a share of the cost; None is not proven."""
+        """How much of the cost of the runs in time might be saved at most, as a share; None is not proven."""
         if self.bound is None:
             return None
-        cost = self.expected.micro_usd
+        cost = sum(plan.expected.micro_usd for plan in self.plans if plan.is_in_time)
         return 0.0 if cost <= self.bound.micro_usd else 1 - self.bound.micro_usd / cost

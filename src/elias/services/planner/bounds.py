@@ -20,12 +20,13 @@ class Hull:
             while len(kept) > 1 and _is_above(kept[-2], kept[-1], point):
                 kept.pop()
             kept.append(point)
+        # no points is a hull, too: nothing can be done there
         self.times = [time for time, _ in kept]
         self.prices = [price for _, price in kept]
 
     def least(self, steps: int, time: int) -> float | None:
         """The lowest price of so many steps within that time; None where not even the fastest place makes it."""
-        if time < steps * self.times[0]:
+        if not self.times or time < steps * self.times[0]:
             return None
         mean = time / steps
         right = bisect_left(self.times, mean)

@@ -66,7 +66,7 @@ class Calendar:
         place = self.places.get(name)
         if place is None:
             return
-        for key in self._session_keys(place):
+        for key in self.session_keys(place):
             self.busy[key].append((start, end))
             self.closed.pop(key, None)
         period = next((p for opens, closes, p in self.periods[name] if opens <= start < closes), None)
@@ -79,12 +79,12 @@ class Calendar:
         if place.windows:
             windows = [(self.at(w.opens), self.at(w.closes)) for w in place.windows]
             spans = [(max(o, a), min(c, b), p) for o, c, p in spans for a, b in windows]
-        for key in self._session_keys(place):
+        for key in self.session_keys(place):
             for full, free in self._full(key):
                 spans = [part for span in spans for part in _without(span, full, free)]
         return [Opening(o, c, p) for o, c, p in spans if c > o]
 
-    def _session_keys(self, place: Place) -> list[str]:
+    def session_keys(self, place: Place) -> list[str]:
         account = _account(place.offer.backend)
         return [place.sessions_key, *([account] if account in self.caps else [])]
 

@@ -121,14 +121,14 @@ def least(task: Task, lanes: Sequence[Lane]) -> int:
     """What the aim puts first comes to at least: the hull's price, with what costs nothing as far as it lasts."""
     if task.aim is Aim.SOONEST:
         return task.steps * min(lane.step for lane in lanes) + min(lane.delay + lane.overhead for lane in lanes)
-    price, which = (_price, 1) if task.aim is Aim.THRIFTIEST else (_likely_price, 0)
-    paid = [lane for lane in lanes if price(lane) > 0 or lane.place.switch_cost.micro_usd]
-    free = [lane for lane in lanes if not (price(lane) > 0 or lane.place.switch_cost.micro_usd)]
+    of, which = (price, 1) if task.aim is Aim.THRIFTIEST else (likely_price, 0)
+    paid = [lane for lane in lanes if of(lane) > 0 or lane.place.switch_cost.micro_usd]
+    free = [lane for lane in lanes if not (of(lane) > 0 or lane.place.switch_cost.micro_usd)]
     rest = task.steps - sum(_capacity(task, lane) for lane in free)
     if rest <= 0 or not paid:
         return 0
-    hulls = [(Hull([(lane.step, price(lane)) for lane in lanes]), task.steps)]
-    hulls.append((Hull([(lane.step, price(lane)) for lane in paid]), rest))
+    hulls = [(Hull([(lane.step, of(lane)) for lane in lanes]), task.steps)]
+    hulls.append((Hull([(lane.step, of(lane)) for lane in paid]), rest))
     prices = [hull.least(steps, task.deadline) or 0.0 for hull, steps in hulls]
     return int(max(prices) + min(_fixed(lane)[which] for lane in paid))
 
@@ -160,9 +160,9 @@ def promising(task: Task, lanes: list[Lane]) -> list[Lane]:
         return lanes
     mean = task.deadline / task.steps
     chosen: dict[int, None] = {n: None for n, lane in enumerate(lanes) if lane.is_free}
-    for price in (_likely_price, _price):
-        corners = set(Hull([(lane.step, price(lane)) for lane in lanes]).times)
-        near = sorted((n for n, lane in enumerate(lanes) if lane.step in corners), key=lambda n: (price(lanes[n]), n))
+    for of in (likely_price, price):
+        corners = set(Hull([(lane.step, of(lane)) for lane in lanes]).times)
+        near = sorted((n for n, lane in enumerate(lanes) if lane.step in corners), key=lambda n: (of(lanes[n]), n))
         # the neighbours of the mean time on either side make the cheapest mix that is in time
         below = [n for n in near if lanes[n].step <= mean][:2]
         above = [n for n in near if lanes[n].step > mean][-2:]
@@ -187,8 +187,8 @@ class _Search:
         task = self.task
         shares = task.steps if task.steps <= GRAIN else COARSE
         self.grid = sorted({-(-task.steps * k // shares) for k in range(1, shares + 1)})
-        self.expected = Hull([(lane.step, _likely_price(lane)) for lane in self.lanes])
-        self.reserved = Hull([(lane.step, _price(lane)) for lane in self.lanes])
+        self.expected = Hull([(lane.step, likely_price(lane)) for lane in self.lanes])
+        self.reserved = Hull([(lane.step, price(lane)) for lane in self.lanes])
         self.fastest = min(lane.step for lane in self.lanes)
         self.fixed = [_fixed(lane) for lane in self.lanes]
         self.opens = [[opening.opens for opening in lane.openings] for lane in self.lanes]
@@ -303,9 +303,9 @@ class _Search:
             if other.step < lane.step:
                 time = self.task.deadline - start - lane.overhead - other.delay - other.overhead - rest * other.step
                 yield time // (lane.step - other.step)
-            saved = _price(other) - _price(lane)
+            saved = price(other) - price(lane)
             if saved > 0:
-                over = partial.reserved + self.fixed[index][1] + self.fixed[number][1] + rest * _price(other)
+                over = partial.reserved + self.fixed[index][1] + self.fixed[number][1] + rest * price(other)
                 size = math.ceil((over - self.task.budget) / saved)
                 yield from (size, size + 1)
 
@@ -377,9 +377,9 @@ class _Search:
 
 def _worth(lane: Lane) -> tuple[float, int, float, int, int, float, str]:
     return (
-        _likely_price(lane),
+        likely_price(lane),
         lane.step,
-        _price(lane),
+        price(lane),
         lane.overhead,
         lane.delay,
         -(lane.longest or math.inf),
@@ -409,11 +409,11 @@ def _is_always(a: Lane, b: Lane) -> bool:
     return a.openings[0].opens <= b.openings[0].opens and a.openings[0].closes >= b.openings[-1].closes
 
 
-def _price(lane: Lane) -> float:
+def price(lane: Lane) -> float:
     return lane.hourly * lane.step / HOUR
 
 
-def _likely_price(lane: Lane) -> float:
+def likely_price(lane: Lane) -> float:
     return lane.likely_hourly * lane.likely_step / HOUR
 
 

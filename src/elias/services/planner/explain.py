@@ -1,0 +1,183 @@
+"""Why not elsewhere, what sooner would cost, and what would have to give where a run cannot be done in time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from elias.domain.plan import Loosens, NotTaken, Plan, Relaxation, WhatIf
+from elias.services.planner.calendar import Calendar
+from elias.services.planner.lanes import Lane
+from elias.services.planner.problem import Problem, RunAsk
+from elias.services.planner.risk import chance
+from elias.services.planner.search import Aim, Found, alone, search
+from elias.services.planner.single import NO_LIMIT, Setting, plan_run
+from elias.units import FREE, Money
+
+_LEAST_WANTED = 0.5
+"""A chance below that is none to plan with."""
+
+
+def explained(problem: Problem, ask: RunAsk, calendar: Calendar | None = None) -> Plan:
+    """`plan_run`, with why each other place was not taken, what sooner would cost, and what would help."""
+    setting = Setting.of(problem, ask, calendar)
+    plan = plan_run(problem, ask, setting.calendar)
+    if not plan.segments:
+        return replace(plan, relaxations=relaxations(setting))
+    helps = () if plan.is_in_time else relaxations(setting)
+    return replace(plan, not_taken=not_taken(setting, plan), sooner=sooner(setting, plan), relaxations=helps)
+
+
+def what_if(problem: Problem, ask: RunAsk, deadlines: Sequence[datetime]) -> tuple[WhatIf, ...]:
+    """The curve of cost against deadline, all else being the same."""
+    setting = Setting.of(problem, ask)
+    return tuple(_point(setting, deadline) for deadline in deadlines)
+
+
+def curve(problem: Problem, ask: RunAsk, points: int = 8) -> tuple[WhatIf, ...]:
+    """From the soonest end that the budget buys to the end that costs least."""
+    setting = Setting.of(problem, ask)
+    last = search(setting.task(deadline=setting.calendar.end))
+    first = search(setting.task(Aim.SOONEST, deadline=setting.calendar.end))
+    if last is None or first is None:
+        return ()
+    steps = max(1, points - 1)
+    ends = sorted({first.end + (last.end - first.end) * n // steps for n in range(steps + 1)})
+    return tuple(_point(setting, setting.problem.now + timedelta(microseconds=end)) for end in ends)
+
+
+def sooner(setting: Setting, plan: Plan) -> tuple[WhatIf, ...]:
+    """Halfway to the soonest end, and the soonest end, where that is sooner at all."""
+    first = search(setting.task(Aim.SOONEST, deadline=setting.calendar.end))
+    if first is None or plan.ends_at is None:
+        return ()
+    end = setting.calendar.at(plan.ends_at)
+    if first.end >= end:
+        return ()
+    moments = [setting.problem.now + timedelta(microseconds=at) for at in ((first.end + end) // 2, first.end)]
+    return tuple(_point(setting, moment) for moment in moments)
+
+
+def relaxations(setting: Setting) -> tuple[Relaxation, ...]:
+    """What would do on its own, the smallest change first."""
+    found = sorted(_relaxations(setting), key=lambda pair: pair[0])
+    return tuple(relaxation for _, relaxation in found)
+
+
+def not_taken(setting: Setting, plan: Plan) -> tuple[NotTaken, ...]:
+    taken = {id(segment.offer) for segment in plan.segments}
+    lanes = {lane.place.key: lane for lane in setting.lanes}
+    return tuple(
+        NotTaken(offer=place.offer, why=setting.never.get(place.key) or why_not(setting, lanes[place.key], plan))
+        for place in setting.problem.places
+        if id(place.offer) not in taken
+    )
+
+
+def why_not(setting: Setting, lane: Lane, plan: Plan) -> str:
+    """In money, hours or probability: what the run would be like with this place alone."""
+    ask, found = setting.ask, alone(setting.task(deadline=setting.calendar.end, budget=NO_LIMIT), lane)
+    if found is None:
+        return f"alone it would not be done within the {setting.problem.horizon.days} days that are planned"
+    if ask.budget is not None and found.reserved > ask.budget.micro_usd:
+        return f"alone it would reserve {Money(found.reserved)}, and the budget is {ask.budget}"
+    if ask.deadline is not None and found.end > setting.deadline:
+        late = spell(timedelta(microseconds=found.end - setting.deadline))
+        return f"alone it would be {late} late: in time with {chance(found, setting.deadline):.0%}"
+    return _compared(setting, found, plan)
+
+
+def _compared(setting: Setting, found: Found, plan: Plan) -> str:
+    more = found.expected - plan.expected.micro_usd
+    end = setting.calendar.at(plan.ends_at) if plan.ends_at else 0
+    later = timedelta(microseconds=found.end - end)
+    when = f"ends {spell(abs(later))} {'later' if later > timedelta(0) else 'sooner'}" if later else "ends no sooner"
+    if more > 0:
+        return f"alone it would cost {Money(more)} more ({Money(found.expected)}) and {when}"
+    if more == 0 and later > timedelta(0):
+        return f"alone it would cost the same and {when}"
+    if more == 0:
+        return "no better than what was taken"
+    # cheaper and in time, yet not the plan: only where the plan itself is not in time, or the search was cut short
+    return f"alone it would cost {Money(-more)} less and {when}"
+
+
+def _relaxations(setting: Setting) -> Iterator[tuple[float, Relaxation]]:
+    """Each with how large a change it is, as a share of what is there."""
+    ask, now = setting.ask, setting.problem.now
+    if (needed := _budget_needed(setting)) is not None:
+        more = needed - (ask.budget or FREE)
+        words = f"{up_to_cents(more)} more" if ask.budget else f"a budget of {up_to_cents(needed)}"
+        share = more.micro_usd / max(ask.budget.micro_usd, 1) if ask.budget else 1.0
+        yield share, Relaxation(loosens=Loosens.BUDGET, words=words, budget=needed)
+    if ask.deadline is None:
+        return
+    late = search(setting.task(Aim.SOONEST, deadline=setting.calendar.end))
+    if late is not None:
+        deadline = now + timedelta(microseconds=late.end)
+        after = deadline - ask.deadline
+        share = after / max(ask.deadline - now, timedelta(minutes=1))
+        yield share, Relaxation(loosens=Loosens.DEADLINE, words=f"{spell(after)} later", deadline=deadline)
+    if (wanted := _probability_reached(setting)) is not None:
+        words = f"in time with {wanted:.0%} instead of {ask.wanted:.0%}"
+        # for a person a lesser certainty weighs more than the same share of time or money
+        share = 4 * (ask.wanted - wanted) / ask.wanted
+        yield share, Relaxation(loosens=Loosens.PROBABILITY, words=words, probability=wanted)
+
+
+def _budget_needed(setting: Setting) -> Money | None:
+    """The least that has to be reserved to be in time; None where money is not what is missing."""
+    rich = replace(setting.ask, budget=Money(NO_LIMIT))
+    paid = Setting.of(setting.problem, rich, setting.calendar)
+    found = search(paid.task(Aim.THRIFTIEST))
+    if found is None or found.reserved <= (setting.ask.budget or FREE).micro_usd:
+        return None
+    return Money(found.reserved)
+
+
+def _probability_reached(setting: Setting) -> float | None:
+    """The highest at which there is a plan, in steps of a hundredth."""
+    low, high = round(_LEAST_WANTED * 100), round(setting.ask.wanted * 100)
+
+    def exists(hundredths: int) -> bool:
+        weaker = replace(setting.ask, wanted=hundredths / 100)
+        return search(Setting.of(setting.problem, weaker, setting.calendar).task()) is not None
+
+    if not exists(low):
+        return None
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if exists(middle) else (low, middle)
+    return low / 100
+
+
+def _point(setting: Setting, deadline: datetime) -> WhatIf:
+    at = min(setting.calendar.at(deadline), setting.calendar.end)
+    found = search(setting.task(deadline=at))
+    if found is None:
+        return WhatIf(deadline=deadline)
+    places = dict.fromkeys(found.lanes[piece.lane].place.key for piece in found.pieces)
+    return WhatIf(
+        deadline=deadline,
+        ends_at=setting.problem.now + timedelta(microseconds=found.end),
+        expected=Money(found.expected),
+        reserve=Money(found.reserved),
+        chance=round(max(setting.ask.wanted, chance(found, at)), 4),
+        places=tuple(places),
+    )
+
+
+def spell(span: timedelta) -> str:
+    """For people: `3 min`, `5 h 20 min`, `2 days 4 h`; rounded up."""
+    minutes = -(-span // timedelta(minutes=1))
+    if minutes >= 24 * 60:
+        days, hours = divmod(-(-minutes // 60), 24)
+        return f"{days} day{'s' * (days > 1)}" + (f" {hours} h" if hours else "")
+    hours, rest = divmod(minutes, 60)
+    return " ".join(filter(None, (f"{hours} h" if hours else "", f"{rest} min" if rest or not hours else "")))
+
+
+def up_to_cents(money: Money) -> Money:
+    """So that the amount, as it is printed, is enough."""
+    return Money(-(-money.micro_usd // 10_000) * 10_000)

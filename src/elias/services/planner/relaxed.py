@@ -1,0 +1,232 @@
+"""What a queue can reach at best: a mixed-integer program over weeks, solved by HiGHS (Huangfu and Hall 2018).
+
+A column is the time that a run spends on a place within a bucket of time. Segments, start-ups, windows' edges and the
+order within a bucket are left out, so that every real plan is a solution and none is cheaper than the solver's bound.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from elias.errors import MissingPackage
+from elias.services.planner.bounds import Hull
+from elias.services.planner.calendar import Calendar
+from elias.services.planner.lanes import HOUR, Lane
+from elias.services.planner.search import Task, likely_price, price, undominated
+
+WEEK = 7 * 24 * HOUR
+MOST_NODES = 50
+"""Of the branch and bound; what is proven by then is the bound."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Wish:
+    """A run of the queue, with the places that it may take."""
+
+    limited: Sequence[Lane]
+    """With a quota, with hours, or free: what runs compete for."""
+    rented: Sequence[Lane]
+    """The corners of the hull of all others; any of those is no better than a mix of these."""
+    floor: float
+    """The least that a rented step reserves, in micro-dollars."""
+    steps: int
+    deadline: int
+    budget: int
+
+    @classmethod
+    def of(cls, task: Task) -> Wish:
+        lanes = undominated(task.lanes)
+        rented = [lane for lane in lanes if lane.hourly and len(lane.openings) == 1 and not lane.openings[0].period]
+        corners = Hull([(lane.step, likely_price(lane)) for lane in rented])
+        at = dict(zip(corners.times, corners.prices, strict=True))
+        return cls(
+            limited=[lane for lane in lanes if lane not in rented],
+            rented=[lane for lane in rented if at.get(lane.step) == likely_price(lane)],
+            floor=min((price(lane) for lane in rented), default=0.0),
+            steps=task.steps,
+            deadline=task.deadline,
+            budget=task.budget,
+        )
+
+    @property
+    def lanes(self) -> Sequence[Lane]:
+        return [*self.limited, *self.rented]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Relaxed:
+    most_in_time: int
+    cost: float | None
+    """At least, of as many runs in time as were asked for, in micro-dollars; None where that was not asked."""
+    shares: Mapping[int, Mapping[tuple[str, int], float]]
+    """Run -> quota period -> the time that it takes of it in the best solution."""
+
+
+@dataclass
+class _Rows:
+    """A sparse matrix, row by row."""
+
+    lower: list[float] = field(default_factory=list)
+    upper: list[float] = field(default_factory=list)
+    entries: list[dict[int, float]] = field(default_factory=list)
+
+    def add(self, lower: float, upper: float, entries: Mapping[int, float]) -> None:
+        self.lower.append(lower)
+        self.upper.append(upper)
+        self.entries.append(dict(entries))
+
+
+@dataclass(frozen=True, slots=True)
+class _Column:
+    run: int
+    lane: int
+    bucket: int
+    most: float
+    """Hours."""
+
+
+class Relaxation:
+    """Hours and dollars, so that the numbers are of one size. Raises MissingPackage without HiGHS."""
+
+    def __init__(self, wishes: Sequence[Wish], calendar: Calendar) -> None:
+        self.solver = _highspy()
+        self.wishes, self.calendar = wishes, calendar
+        self.lanes = [wish.lanes for wish in wishes]
+        self.edges = self._edges()
+        self.columns = list(self._columns())
+        self.rows = self._rows()
+
+    def most_in_time(self) -> Relaxed:
+        """The most runs, and how they share the quotas at the least cost of that."""
+        bonus = 1 + sum(self._cost(column) * column.most for column in self.columns)
+        bound, values = self._solve([-bonus] * len(self.wishes), at_least=0)
+        most = min(len(self.wishes), int(-bound / bonus + 1 + 1e-6)) if bound < 0 else 0
+        return Relaxed(most_in_time=most, cost=None, shares=self._shares(values))
+
+    def least_cost(self, in_time: int) -> float:
+        """Of any plan with as many runs in time, in micro-dollars."""
+        bound, _ = self._solve([0.0] * len(self.wishes), at_least=in_time)
+        return max(0.0, bound) * 1e6
+
+    def _edges(self) -> list[int]:
+        ends = {self.calendar.end, *self.calendar.ends.values(), *range(WEEK, self.calendar.end, WEEK)}
+        return [0, *sorted(ends)]
+
+    def _columns(self) -> Iterator[_Column]:
+        for run, wish in enumerate(self.wishes):
+            for number, lane in enumerate(self.lanes[run]):
+                for bucket, (start, end) in enumerate(zip(self.edges, self.edges[1:], strict=False)):
+                    room = sum(max(0, min(o.closes, end, wish.deadline) - max(o.opens, start)) for o in lane.openings)
+                    if room > 0:
+                        yield _Column(run, number, bucket, room / HOUR)
+
+    def _rows(self) -> _Rows:
+        """Columns first, then one binary for each run: whether it is done in time."""
+        rows, first = _Rows(), len(self.columns)
+        work: dict[int, dict[int, float]] = defaultdict(dict)
+        money: dict[int, dict[int, float]] = defaultdict(dict)
+        own: dict[tuple[int, int], dict[int, float]] = defaultdict(dict)
+        quotas: dict[tuple[str, int], dict[int, float]] = defaultdict(dict)
+        sessions: dict[tuple[str, int], dict[int, float]] = defaultdict(dict)
+        for n, column in enumerate(self.columns):
+            lane = self._lane(column)
+            work[column.run][n] = HOUR / lane.step / self.wishes[column.run].steps
+            money[column.run][n] = self._reserved(column)
+            own[column.run, column.bucket][n] = 1.0
+            if period := self._period(column):
+                quotas[period][n] = 1.0
+            for key in self.calendar.session_keys(lane.place) if self._is_limited(column) else ():
+                sessions[key, column.bucket][n] = 1.0
+        infinity = self.solver.kHighsInf
+        for run, wish in enumerate(self.wishes):
+            rows.add(0.0, infinity, {**work[run], first + run: -1.0})
+            rows.add(-infinity, wish.budget / 1e6, money[run])
+        for (run, bucket), entries in own.items():
+            end = min(self.edges[bucket + 1], self.wishes[run].deadline)
+            rows.add(-infinity, (end - self.edges[bucket]) / HOUR, entries)
+        for period, entries in quotas.items():
+            rows.add(-infinity, self.calendar.left[period] / HOUR, entries)
+        for (key, bucket), entries in sessions.items():
+            length = (self.edges[bucket + 1] - self.edges[bucket]) / HOUR
+            rows.add(-infinity, self.calendar.caps[key] * length, entries)
+        return rows
+
+    def _lane(self, column: _Column) -> Lane:
+        return self.lanes[column.run][column.lane]
+
+    def _period(self, column: _Column) -> tuple[str, int] | None:
+        start = self.edges[column.bucket]
+        periods = self.calendar.periods[self._lane(column).place.key]
+        return next((period for opens, closes, period in periods if opens <= start < closes), None)
+
+    def _is_limited(self, column: _Column) -> bool:
+        return column.lane < len(self.wishes[column.run].limited)
+
+    def _reserved(self, column: _Column) -> float:
+        """Dollars of an hour, at least."""
+        lane = self._lane(column)
+        return (lane.hourly if self._is_limited(column) else self.wishes[column.run].floor * HOUR / lane.step) / 1e6
+
+    def _cost(self, column: _Column) -> float:
+        """Expected dollars of an hour by the cautious clock."""
+        lane = self._lane(column)
+        return lane.likely_hourly / 1e6 * lane.likely_step / lane.step
+
+    def _solve(self, of_runs: Sequence[float], *, at_least: int) -> tuple[float, Any]:
+        """The solver's bound and its best columns."""
+        import numpy
+
+        first, many = len(self.columns), len(self.wishes)
+        rows = _Rows([*self.rows.lower], [*self.rows.upper], [*self.rows.entries])
+        rows.add(float(at_least), float(many), {first + run: 1.0 for run in range(many)})
+        program = self.solver.HighsLp()
+        program.num_col_, program.num_row_ = first + many, len(rows.entries)
+        program.col_cost_ = numpy.array([*(self._cost(column) for column in self.columns), *of_runs])
+        program.col_lower_ = numpy.zeros(first + many)
+        program.col_upper_ = numpy.array([*(column.most for column in self.columns), *([1.0] * many)])
+        program.row_lower_, program.row_upper_ = numpy.array(rows.lower), numpy.array(rows.upper)
+        matrix = program.a_matrix_
+        matrix.format_ = self.solver.MatrixFormat.kRowwise
+        matrix.start_ = numpy.cumsum([0, *(len(entries) for entries in rows.entries)], dtype=numpy.int32)
+        matrix.index_ = numpy.array([n for entries in rows.entries for n in entries], dtype=numpy.int32)
+        matrix.value_ = numpy.array([value for entries in rows.entries for value in entries.values()])
+        kinds = self.solver.HighsVarType
+        program.integrality_ = [kinds.kContinuous] * first + [kinds.kInteger] * many
+        return self._run(program)
+
+    def _run(self, program: Any) -> tuple[float, Any]:
+        highs = self.solver.Highs()
+        # threads and seed are fixed and nothing is limited by the clock: the same queue has the same answer
+        for name, value in {
+            "output_flag": False,
+            "threads": 1,
+            "random_seed": 0,
+            "mip_max_nodes": MOST_NODES,
+            "mip_rel_gap": 1e-4,
+        }.items():
+            highs.setOptionValue(name, value)
+        highs.passModel(program)
+        highs.run()
+        return highs.getInfo().mip_dual_bound, list(highs.getSolution().col_value)
+
+    def _shares(self, values: Sequence[float]) -> dict[int, dict[tuple[str, int], float]]:
+        shares: dict[int, dict[tuple[str, int], float]] = defaultdict(lambda: defaultdict(float))
+        for column, hours in zip(self.columns, values, strict=False):
+            if (period := self._period(column)) and hours > 1e-6:
+                shares[column.run][period] += hours * HOUR
+        return shares
+
+
+def _highspy() -> Any:
+    try:
+        import highspy
+    except ModuleNotFoundError as error:
+        raise MissingPackage(
+            "the bound of a queue's plan is proven by HiGHS, which is not installed",
+            fix="pip install 'elias-node[planner]'",
+            kept="the plan itself needs no solver",
+        ) from error
+    return highspy
