@@ -21,12 +21,15 @@ class CloudTraining:
         from elias.config import load
         from elias.services.runs import Wanted, new_run
         from elias.wiring.corpus import corpus_from_data
+        from elias.wiring.kaggle import check_template
         from elias.wiring.train import default_base, open_training
         from elias_trainer.contract import BaseModel, Recipe
 
         template = Path(notebook_template) if notebook_template is not None else None
-        if template is not None and not template.is_file():
-            raise InputError(f"there is no notebook template {template}", fix="elias kaggle template --out FILE")
+        if template is not None:
+            if not template.is_file():
+                raise InputError(f"there is no notebook template {template}", fix="elias kaggle template --out FILE")
+            check_template(str(template))
         config = load()
         with open_training(config) as training:
             corpus = corpus_from_data(config, training.stores, Path(training_data))

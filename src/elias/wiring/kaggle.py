@@ -19,6 +19,13 @@ def template(*, as_script: bool) -> str:
     return notebook.as_script(text) if as_script else text
 
 
+def check_template(path: str) -> None:
+    """Raises ConfigError when a notebook made from the template cannot be pushed."""
+    from elias.adapters.backends.kaggle import notebook
+
+    notebook.read_template(path)
+
+
 def secret_key(config: Config) -> tuple[str, str]:
     """The age identity for the Kaggle Secret, made on first use, and its recipient. Raises MissingPackage."""
     from elias.adapters.backends.parcels import new_identity, recipient_of

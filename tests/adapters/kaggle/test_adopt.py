@@ -38,8 +38,9 @@ from elias.services.runs import Wanted, new_run
 from elias.services.verify import verify_artifact
 from elias.testing.kaggle_emulator import KaggleEmulator
 from elias.wiring.attest import make_node, node_signer
+from elias.wiring.by_hand import download
 from elias.wiring.train import Training, backend_context, open_training
-from elias_trainer.contract import BaseModel, Recipe, digest_bytes
+from elias_trainer.contract import BaseModel, Recipe, digest_bytes, digest_file
 from tests.adapters.kaggle.node_process import config_of, parts_of
 from tests.adapters.kaggle.test_runs import STEPS, corpus_in, expected_adapter, steps_of, wanted
 
@@ -129,6 +130,8 @@ def test_a_segment_that_ended_with_a_checkpoint_goes_on_and_one_with_the_adapter
     assert person.adopt(first) == adopted, "the same work is not taken twice"
     second = person.kit(run)
     person.follow(second)
+    downloaded = download(person.config, second.address) / "adapter_model.safetensors"
+    assert digest_file(downloaded) == expected_adapter()
     done = person.adopt(second)
     assert (done.state, done.artifact) == (RunState.DONE, expected_adapter())
     segments = person.training.stores.runs.segments(run.id)

@@ -13,6 +13,9 @@ from elias_trainer.contract import Digest
 TEMPLATE = "template.ipynb"
 PAGE_ONLY = "page-only"
 """Tag of cells that draw for whoever opens the notebook."""
+MARKS = tuple(
+    f"{{{{{name}}}}}" for name in ("SEGMENT", "DATASET", "PARCEL", "KEY_DATASET", "BASE_DATASET", "SECONDS", "GPUS")
+)
 LARGEST_BYTES = 1_000_000
 """Kaggle takes no larger kernel; what is big travels in the dataset."""
 
@@ -38,8 +41,8 @@ def template_text() -> str:
 
 
 def write_kernel(folder: Path, slug: str, filling: Filling, metadata: dict[str, object], own: str | None) -> None:
-    """The notebook and `kernel-metadata.json` in `folder`. Raises ConfigError when the user's template lost a mark."""
-    text = _read(own) if own else template_text()
+    """The notebook and `kernel-metadata.json` in `folder`. Raises what `read_template` raises."""
+    text = read_template(own)
     marks = {
         "{{SEGMENT}}": filling.segment,
         "{{DATASET}}": filling.dataset,
@@ -50,13 +53,7 @@ def write_kernel(folder: Path, slug: str, filling: Filling, metadata: dict[str, 
         "{{GPUS}}": str(filling.gpus),
     }
     for mark, value in marks.items():
-        if mark not in text:
-            raise ConfigError(
-                f"the notebook template {own} has no {mark}", fix="start again from: elias kaggle template --out FILE"
-            )
         text = text.replace(mark, value)
-    if len(text.encode()) > LARGEST_BYTES:
-        raise ConfigError(f"the notebook template {own} is over {LARGEST_BYTES} bytes", fix="remove its outputs")
     folder.mkdir(parents=True, exist_ok=True)
     is_notebook = own is None or own.endswith(".ipynb")
     code = "notebook.ipynb" if is_notebook else "script.py"
@@ -82,14 +79,25 @@ def as_script(notebook: str) -> str:
     return "\n\n\n".join("".join(cell["source"]) for cell in kept) + "\n"
 
 
-def _read(own: str) -> str:
+def read_template(own: str | None) -> str:
+    """The shipped template, or one of the user's own.
+
+    Raises ConfigError when that cannot be read, lost a mark or its kernelspec, or is larger than Kaggle takes.
+    """
+    if own is None:
+        return template_text()
+    again = "start again from: elias kaggle template --out FILE"
     path = Path(own).expanduser()
     try:
         text = path.read_text(encoding="utf-8")
-        if own.endswith(".ipynb"):
-            json.loads(text)
-    except (OSError, ValueError) as error:
-        raise ConfigError(
-            f"the notebook template {path} cannot be read: {error}", fix="elias kaggle template --out FILE"
-        ) from error
+        is_notebook = own.endswith(".ipynb")
+        if is_notebook and "kernelspec" not in json.loads(text)["metadata"]:
+            raise ConfigError(f"the notebook template {own} has no metadata.kernelspec", fix=again)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ConfigError(f"the notebook template {path} cannot be read: {error!r}", fix=again) from error
+    for mark in MARKS:
+        if mark not in text:
+            raise ConfigError(f"the notebook template {own} has no {mark}", fix=again)
+    if len(text.encode()) > LARGEST_BYTES:
+        raise ConfigError(f"the notebook template {own} is over {LARGEST_BYTES} bytes", fix="remove its outputs")
     return text
