@@ -34,6 +34,8 @@ class FaultKind(StrEnum):
     """CreateTrainingJob: as if somebody pressed Stop `seconds` after training began."""
     CORRUPTED_MODEL = "corrupted_model"
     """CreateTrainingJob: the model.tar.gz that is uploaded has lost its second half."""
+    DROPPED_SPOT = "dropped_spot"
+    """CreateTrainingJob with spot: accepted, but the job that is made runs on demand."""
 
 
 JOB_FAULTS = frozenset(
@@ -43,6 +45,7 @@ JOB_FAULTS = frozenset(
         FaultKind.SPOT_INTERRUPTION,
         FaultKind.STOPPED_FROM_CONSOLE,
         FaultKind.CORRUPTED_MODEL,
+        FaultKind.DROPPED_SPOT,
     }
 )
 """Those that a job carries with it once it was created."""

@@ -150,6 +150,9 @@ class Jobs:
             "TrainedSeconds": 0.0,
             "Fault": {"kind": fault.kind, "seconds": fault.seconds} if fault else None,
         }
+        if fault and fault.kind is FaultKind.DROPPED_SPOT:
+            record["EnableManagedSpotTraining"] = False
+            record["StoppingCondition"].pop("MaxWaitTimeInSeconds", None)
         move(record, "Starting", now)
         return record
 
@@ -162,7 +165,8 @@ def is_about_a_job(operation: str, body: Json) -> bool:
 
 
 def _is_for_job(fault: Fault, *, spot: bool) -> bool:
-    return fault.kind in JOB_FAULTS and (spot or fault.kind is not FaultKind.SPOT_INTERRUPTION)
+    needs_spot = (FaultKind.SPOT_INTERRUPTION, FaultKind.DROPPED_SPOT)
+    return fault.kind in JOB_FAULTS and (spot or fault.kind not in needs_spot)
 
 
 def _is_wanted(record: Json, body: Json) -> bool:

@@ -8,45 +8,37 @@ from __future__ import annotations
 
 import logging
 import shutil
-import threading
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from datetime import timedelta
 from typing import Any
 
 from elias.adapters.backends.bundle import refuse_by_label, verify_bundle
 from elias.adapters.backends.output import bring_home, read_events
 from elias.adapters.backends.sagemaker.client import Clients, NoCapacity
-from elias.adapters.backends.sagemaker.inbox import GB, MODEL_FILE, Inbox, steps_home
-from elias.adapters.backends.sagemaker.jobs import FINAL, Described, artifact_key, first_difference
+from elias.adapters.backends.sagemaker.collector import Collector
+from elias.adapters.backends.sagemaker.jobs import FINAL, Described, first_difference
 from elias.adapters.backends.sagemaker.ledger import Entry, Ledger, StopFor, when
 from elias.adapters.backends.sagemaker.logs import JobLog, events_in, other_lines
 from elias.adapters.backends.sagemaker.offers import instance_offers
 from elias.adapters.backends.sagemaker.outcome import (
     RESUME,
-    Ended,
-    cost_of,
     failed,
     failed_by,
-    final_state,
     from_record,
     has_begun,
     interruptions_in,
     live_status,
-    own_result,
     started_at,
-    to_record,
 )
+from elias.adapters.backends.sagemaker.pace import Pace
 from elias.adapters.backends.sagemaker.sender import SPOT, Sender, StrangersJob, need_id
 from elias.adapters.backends.sagemaker.settings import SageMakerSettings
-from elias.adapters.backends.sagemaker.spot import History
 from elias.domain.offer import Need, Offer
 from elias.domain.run import SegmentState
-from elias.errors import DiskFull, EliasError, NotFound, QuotaExhausted, VerificationError
+from elias.errors import DiskFull, EliasError, QuotaExhausted
 from elias.ports.backend import BackendContext, Bundle, Status
 from elias.units import rfc3339
-from elias_trainer.contract import FailureKind, Outcome, canonical_json, write_whole
+from elias_trainer.contract import FailureKind, canonical_json, write_whole
 
 log = logging.getLogger("elias.sagemaker")
 
@@ -63,6 +55,7 @@ class SageMakerBackend:
         self._clients = Clients(self.settings, context.environment)
         self._sender = Sender(context, self.settings, self._clients, self._ledger)
         self._offers = instance_offers(context, self._clients)
+        self._collector = Collector(context, self._clients, self._ledger, self._sender)
         self._pace = Pace(self.settings)
         self._last: dict[str, Status] = {}
         self._logs: dict[str, JobLog] = {}
@@ -104,7 +97,7 @@ class SageMakerBackend:
         refuse_by_label(bundle.label, offer, encrypted=offer.seals_private)
         if self._ledger.get(key) is None:
             verify_bundle(bundle)
-            self._clean_up()
+            self._collector.clean_up()
             self._sender.prepare(key, bundle, offer)
         return key
 
@@ -130,6 +123,9 @@ class SageMakerBackend:
         except EliasError as error:
             status = self._in_trouble(self._ledger.get(handle) or entry, error)
         self._last[handle] = status
+        if status.state.is_final:
+            self._last.pop(handle)
+            self._logs.pop(entry.job, None)
         return status
 
     def fetch(self, handle: str, into: Any) -> None:
@@ -140,7 +136,7 @@ class SageMakerBackend:
             return
         out = self._ledger.folder(handle) / "out"
         if entry.ended is None and entry.created_at is not None:
-            self._inbox(entry).bring()
+            self._collector.inbox(entry).bring()
             self._write_events(entry)
         if out.exists():
             bring_home(out, into)
@@ -177,7 +173,7 @@ class SageMakerBackend:
             return
         self._ledger.change(handle, unneeded=True)
         shutil.rmtree(self._ledger.folder(handle) / "out", ignore_errors=True)
-        self._clean_up()
+        self._collector.clean_up()
 
     # Looking after one that has not ended
 
@@ -185,7 +181,7 @@ class SageMakerBackend:
         described: Described | None
         if entry.created_at is None:
             if entry.stop_for and entry.sent_at is None:
-                return self._end(entry, None, Status(state=SegmentState.CANCELLED))
+                return self._collector.end(entry, None, Status(state=SegmentState.CANCELLED))
             entry, described = self._sender.send(entry)
         else:
             described = self._sender.jobs.find(entry.job)
@@ -195,7 +191,7 @@ class SageMakerBackend:
             entry = self._ledger.change(entry.key, missing_since=None)
         entry = self._keep(entry, described)
         if described["TrainingJobStatus"] in FINAL:
-            return self._collect(entry, described)
+            return self._collector.collect(entry, described)
         entry = self._stop_where_due(entry, described)
         return live_status(entry, described, self._clock.now())
 
@@ -213,7 +209,7 @@ class SageMakerBackend:
             entry = self._ledger.change(entry.key, started_at=rfc3339(begun))
         interruptions = interruptions_in(described)
         if interruptions > entry.interruptions:
-            step = self._inbox(entry).newest_step()
+            step = self._collector.inbox(entry).newest_step()
             is_in_vain = step <= max(entry.last_step, entry.start_step)
             vain = entry.vain + interruptions - entry.interruptions if is_in_vain else 0
             entry = self._ledger.change(entry.key, interruptions=interruptions, vain=vain, last_step=step)
@@ -248,7 +244,7 @@ class SageMakerBackend:
             )
         what = f"SageMaker does not know the job {entry.job} any more; it may have been billed"
         status = replace(failed(FailureKind.INFRASTRUCTURE, what, RESUME), cost_is_final=False)
-        return self._end(entry, None, status)
+        return self._collector.end(entry, None, status)
 
     def _in_trouble(self, entry: Entry, error: EliasError) -> Status:
         """AWS, or the way there: asked again, for a bounded time. A refusal is said at once, unless the job is there
@@ -256,13 +252,13 @@ class SageMakerBackend:
         now = self._clock.now()
         since = when(entry.trouble_since) or now
         if isinstance(error, StrangersJob):
-            return self._end(entry, None, failed_by(error))
+            return self._collector.end(entry, None, failed_by(error))
         if not entry.was_sent and isinstance(error, QuotaExhausted | NoCapacity):
             kind = FailureKind.QUOTA if isinstance(error, QuotaExhausted) else FailureKind.CAPACITY
-            return self._end(entry, None, failed(kind, error.what, error.fix))
+            return self._collector.end(entry, None, failed(kind, error.what, error.fix))
         is_refused = not error.is_worth_retry and not isinstance(error, DiskFull)
         if (is_refused and not entry.was_sent) or now - since > self.settings.patience:
-            return self._end(entry, None, replace(failed_by(error), cost_is_final=not entry.was_sent))
+            return self._collector.end(entry, None, replace(failed_by(error), cost_is_final=not entry.was_sent))
         self._ledger.change(entry.key, trouble_since=rfc3339(since))
         log.warning("sagemaker.trouble segment=%s what=%s", entry.key, error.what)
         known = self._last.get(entry.key)
@@ -292,157 +288,8 @@ class SageMakerBackend:
     def _running(self) -> int:
         return sum(1 for entry in self._ledger.entries() if entry.runs)
 
-    # Coming home
-
-    def _collect(self, entry: Entry, described: Described) -> Status:
-        """Raises what makes it worth another look: AWS out of reach, a full disk, an adapter not whole so far."""
-        folder, problem = self._ledger.folder(entry.key), None
-        out = folder / "out"
-        try:
-            self._inbox(entry).bring()
-        except VerificationError as broken:
-            problem = broken.what
-        result = own_result(out, entry.key)
-        if problem is None and result is not None and result.outcome is Outcome.DONE:
-            try:
-                entry = self._bring_model(entry, described)
-            except (VerificationError, NotFound) as broken:
-                problem = broken.what
-        if problem is not None and entry.fetch_tries + 1 < self.settings.fetch_tries:
-            self._ledger.change(entry.key, fetch_tries=entry.fetch_tries + 1)
-            return Status(
-                state=SegmentState.RUNNING,
-                started_at=when(entry.started_at),
-                cost=cost_of(entry, described, self._clock.now()),
-                note=f"{problem}; fetched again",
-            )
-        self._keep_log(entry)
-        status = final_state(Ended(entry=entry, described=described, out=out, problem=problem))
-        ended_at = described.get("TrainingEndTime") or described.get("LastModifiedTime") or self._clock.now()
-        return self._end(
-            entry,
-            described,
-            replace(status, ended_at=ended_at, cost=cost_of(entry, described, self._clock.now())),
-        )
-
-    def _bring_model(self, entry: Entry, described: Described) -> Entry:
-        artifacts = described.get("ModelArtifacts", {}).get("S3ModelArtifacts", "")
-        bucket, layout = self._sender.bucket(entry), self._sender.layout(entry)
-        expected = f"{layout.of_job}output/{MODEL_FILE}"
-        if artifacts != layout.uri(expected):
-            raise NotFound(f"the job {entry.job} left no {MODEL_FILE}", fix=RESUME)
-        digest = self._inbox(entry).bring_model(expected)
-        if not self.settings.keep_artifacts:
-            return entry
-        kept = artifact_key(self.settings, self._context.node, digest)
-        if bucket.head(kept) is None:
-            bucket.copy(expected, kept, self._sender.sent(entry))
-        return self._ledger.change(entry.key, artifact=layout.uri(kept))
-
-    def _inbox(self, entry: Entry) -> Inbox:
-        folder = self._ledger.folder(entry.key)
-        return Inbox(
-            bucket=self._sender.bucket(entry),
-            prefix=self._sender.layout(entry).checkpoints,
-            folder=folder / "inbox",
-            out=folder / "out",
-            node_key=self._context.node_key,
-            largest=self.settings.largest_output_gb * GB,
-        )
-
-    def _keep_log(self, entry: Entry) -> None:
-        """For `log` after the end. A log that cannot be read now is no reason to keep the segment from ending."""
-        try:
-            lines = JobLog(self._clients, entry.job, 0).lines()
-        except EliasError as error:
-            log.warning("sagemaker.no_log segment=%s what=%s", entry.key, error.what)
-            return
-        write_whole(self._ledger.folder(entry.key) / "log.txt", "\n".join(lines).encode())
-
-    def _end(self, entry: Entry, described: Described | None, status: Status) -> Status:
-        """Write down the end; from now on it stays. What was only needed on the way goes."""
-        folder = self._ledger.folder(entry.key)
-        newest = max(steps_home(folder / "out"), default=0)
-        status = replace(status, started_at=when(entry.started_at))
-        entry = self._ledger.change(
-            entry.key,
-            ended=to_record(status, self._clock.now()),
-            gained=newest > entry.start_step or status.state is SegmentState.DONE,
-        )
-        if entry.is_spot and described is not None and entry.started_at:
-            hours = timedelta(seconds=int(described.get("TrainingTimeInSeconds") or 0)) / timedelta(hours=1)
-            History(self._context.home).record(entry.key, hours, entry.interruptions)
-        for name in ("parcel", "inbox", "uploads"):
-            shutil.rmtree(folder / name, ignore_errors=True)
-        (folder / "segment.key").unlink(missing_ok=True)
-        self._logs.pop(entry.job, None)
-        self._last.pop(entry.key, None)
-        self._drop_key(entry)
-        return from_record(entry.ended or {})
-
-    # What is left in S3
-
-    def _drop_key(self, entry: Entry) -> None:
-        if not entry.sealed or entry.bucket is None:
-            return
-        try:
-            self._sender.bucket(entry).delete_under(self._sender.layout(entry).key)
-        except EliasError as error:  # tried again when the segment is forgotten
-            log.warning("sagemaker.left_behind segment=%s what=%s", entry.key, error.what)
-
-    def _clean_up(self) -> None:
-        """What is left in S3 of segments that nobody needs any more."""
-        entries = list(self._ledger.entries())
-        for entry in entries:
-            if entry.ended is None or entry.forgotten or not entry.unneeded:
-                continue
-            try:
-                self._remove(entry, entries)
-            except EliasError as error:  # nothing depends on it: the next segment's start tries again
-                log.warning("sagemaker.left_behind segment=%s what=%s", entry.key, error.what)
-
-    def _remove(self, entry: Entry, entries: Sequence[Entry]) -> None:
-        if entry.bucket is not None:
-            bucket, layout = self._sender.bucket(entry), self._sender.layout(entry)
-            bucket.delete_under(layout.of_job)
-            if all(other.unneeded for other in entries if other.run == entry.run):
-                bucket.delete_under(f"{layout.run}/")
-        self._ledger.change(entry.key, forgotten=True)
-
-
-class Pace:
-    """Spreads the questions after many jobs, so that all together stay below what AWS throttles at."""
-
-    def __init__(self, settings: SageMakerSettings) -> None:
-        self._settings = settings
-        self._lock = threading.Lock()
-        self._asked: dict[str, float] = {}
-        self._last: float | None = None
-
-    def every_s(self, running: int) -> float:
-        """Between two questions after the same job."""
-        by_calls = running * 60 / self._settings.calls_per_minute
-        return max(self._settings.poll_every.total_seconds(), by_calls if running > 1 else 0.0)
-
-    def may_ask(self, key: str, *, running: int, is_urgent: bool) -> bool:
-        """Whether it is `key`'s turn; counts as asked then. What a person wants, such as a stop, is always in turn."""
-        with self._lock:
-            now = time.monotonic()
-            every_s = self.every_s(running)
-            asked = self._asked.get(key)
-            apart_s = min(60 / self._settings.calls_per_minute, every_s)
-            is_late = asked is None or now - asked >= every_s
-            is_free = self._last is None or now - self._last >= apart_s
-            if not is_urgent and not (is_late and is_free):
-                return False
-            self._asked[key] = self._last = now
-            return True
-
 
 def _was_taken_away(entry: Entry) -> bool:
     failure = (entry.ended or {}).get("failure")
     kind = failure[0] if isinstance(failure, list) else None
     return entry.interruptions > 0 or kind in (FailureKind.PREEMPTED, FailureKind.CAPACITY)
-
-
-__all__ = ["SageMakerBackend"]

@@ -1,0 +1,155 @@
+"""The end of a segment: what its job left comes home, the end is written down, and what nobody needs goes from S3."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import timedelta
+
+from elias.adapters.backends.sagemaker.client import Clients
+from elias.adapters.backends.sagemaker.inbox import GB, MODEL_FILE, Inbox, steps_home
+from elias.adapters.backends.sagemaker.jobs import Described, artifact_key
+from elias.adapters.backends.sagemaker.ledger import Entry, Ledger, when
+from elias.adapters.backends.sagemaker.logs import JobLog
+from elias.adapters.backends.sagemaker.outcome import (
+    RESUME,
+    Ended,
+    cost_of,
+    final_state,
+    from_record,
+    own_result,
+    to_record,
+)
+from elias.adapters.backends.sagemaker.sender import Sender
+from elias.adapters.backends.sagemaker.spot import History
+from elias.domain.run import SegmentState
+from elias.errors import EliasError, NotFound, VerificationError
+from elias.ports.backend import BackendContext, Status
+from elias_trainer.contract import Outcome, write_whole
+
+log = logging.getLogger("elias.sagemaker")
+
+
+class Collector:
+    def __init__(self, context: BackendContext, clients: Clients, ledger: Ledger, sender: Sender) -> None:
+        self.settings = clients.settings
+        self._context = context
+        self._clock = context.clock
+        self._clients = clients
+        self._ledger = ledger
+        self._sender = sender
+
+    def collect(self, entry: Entry, described: Described) -> Status:
+        """Raises what makes it worth another look: AWS out of reach, a full disk, an adapter not whole so far."""
+        folder, problem = self._ledger.folder(entry.key), None
+        out = folder / "out"
+        try:
+            self.inbox(entry).bring()
+        except VerificationError as broken:
+            problem = broken.what
+        result = own_result(out, entry.key)
+        if problem is None and result is not None and result.outcome is Outcome.DONE:
+            try:
+                entry = self._bring_model(entry, described)
+            except (VerificationError, NotFound) as broken:
+                problem = broken.what
+        if problem is not None and entry.fetch_tries + 1 < self.settings.fetch_tries:
+            self._ledger.change(entry.key, fetch_tries=entry.fetch_tries + 1)
+            return Status(
+                state=SegmentState.RUNNING,
+                started_at=when(entry.started_at),
+                cost=cost_of(entry, described, self._clock.now()),
+                note=f"{problem}; fetched again",
+            )
+        self._keep_log(entry)
+        status = final_state(Ended(entry=entry, described=described, out=out, problem=problem))
+        ended_at = described.get("TrainingEndTime") or described.get("LastModifiedTime") or self._clock.now()
+        return self.end(
+            entry,
+            described,
+            replace(status, ended_at=ended_at, cost=cost_of(entry, described, self._clock.now())),
+        )
+
+    def _bring_model(self, entry: Entry, described: Described) -> Entry:
+        artifacts = described.get("ModelArtifacts", {}).get("S3ModelArtifacts", "")
+        bucket, layout = self._sender.bucket(entry), self._sender.layout(entry)
+        expected = f"{layout.of_job}output/{MODEL_FILE}"
+        if artifacts != layout.uri(expected):
+            raise NotFound(f"the job {entry.job} left no {MODEL_FILE}", fix=RESUME)
+        digest = self.inbox(entry).bring_model(expected)
+        if not self.settings.keep_artifacts:
+            return entry
+        kept = artifact_key(self.settings, self._context.node, digest)
+        if bucket.head(kept) is None:
+            bucket.copy(expected, kept, self._sender.sent(entry))
+        return self._ledger.change(entry.key, artifact=layout.uri(kept))
+
+    def inbox(self, entry: Entry) -> Inbox:
+        folder = self._ledger.folder(entry.key)
+        return Inbox(
+            bucket=self._sender.bucket(entry),
+            prefix=self._sender.layout(entry).checkpoints,
+            folder=folder / "inbox",
+            out=folder / "out",
+            node_key=self._context.node_key,
+            largest=self.settings.largest_output_gb * GB,
+        )
+
+    def _keep_log(self, entry: Entry) -> None:
+        """For `log` after the end. A log that cannot be read now is no reason to keep the segment from ending."""
+        try:
+            lines = JobLog(self._clients, entry.job, 0).lines()
+        except EliasError as error:
+            log.warning("sagemaker.no_log segment=%s what=%s", entry.key, error.what)
+            return
+        write_whole(self._ledger.folder(entry.key) / "log.txt", "\n".join(lines).encode())
+
+    def end(self, entry: Entry, described: Described | None, status: Status) -> Status:
+        """Write down the end; from now on it stays. What was only needed on the way goes."""
+        folder = self._ledger.folder(entry.key)
+        newest = max(steps_home(folder / "out"), default=0)
+        status = replace(status, started_at=when(entry.started_at))
+        entry = self._ledger.change(
+            entry.key,
+            ended=to_record(status, self._clock.now()),
+            gained=newest > entry.start_step or status.state is SegmentState.DONE,
+        )
+        if entry.is_spot and described is not None and entry.started_at:
+            hours = timedelta(seconds=int(described.get("TrainingTimeInSeconds") or 0)) / timedelta(hours=1)
+            History(self._context.home).record(entry.key, hours, entry.interruptions)
+        for name in ("parcel", "inbox", "uploads"):
+            shutil.rmtree(folder / name, ignore_errors=True)
+        (folder / "segment.key").unlink(missing_ok=True)
+        self._drop_key(entry)
+        return from_record(entry.ended or {})
+
+    # What is left in S3
+
+    def _drop_key(self, entry: Entry) -> None:
+        if not entry.sealed or entry.bucket is None:
+            return
+        try:
+            self._sender.bucket(entry).delete_under(self._sender.layout(entry).key)
+        except EliasError as error:  # tried again when the segment is forgotten
+            log.warning("sagemaker.left_behind segment=%s what=%s", entry.key, error.what)
+
+    def clean_up(self) -> None:
+        """What is left in S3 of segments that nobody needs any more."""
+        entries = list(self._ledger.entries())
+        for entry in entries:
+            if entry.ended is None or entry.forgotten or not entry.unneeded:
+                continue
+            try:
+                self._remove(entry, entries)
+            except EliasError as error:  # nothing depends on it: the next segment's start tries again
+                log.warning("sagemaker.left_behind segment=%s what=%s", entry.key, error.what)
+
+    def _remove(self, entry: Entry, entries: Sequence[Entry]) -> None:
+        if entry.bucket is not None:
+            bucket, layout = self._sender.bucket(entry), self._sender.layout(entry)
+            bucket.delete_under(layout.of_job)
+            if all(other.unneeded for other in entries if other.run == entry.run):
+                bucket.delete_under(f"{layout.run}/")
+        self._ledger.change(entry.key, forgotten=True)
