@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from contextlib import suppress
 from dataclasses import dataclass
@@ -64,13 +65,16 @@ def run_training_cycle(data_path: str | Path, strategy: str = "local", cycle: Cy
 
 
 def _wanted(config: Config, strategy: str, cycle: Cycle) -> Wanted:
+    from elias.services.base_check import check_base
     from elias.services.runs import Wanted
     from elias.wiring.train import default_base
     from elias_trainer.contract import BaseModel, Recipe
 
+    base = BaseModel(reference=cycle.base or default_base(config)[0], allow_code=config.training.allow_code)
+    check_base(base, os.environ)
     return Wanted(
         strategy=strategy,
-        base=BaseModel(reference=cycle.base or default_base(config)[0], allow_code=config.training.allow_code),
+        base=base,
         recipe=Recipe(max_steps=cycle.steps),
         bounds=Bounds(
             train_for=timedelta(minutes=cycle.max_minutes) if cycle.max_minutes else None,

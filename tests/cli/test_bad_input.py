@@ -60,6 +60,8 @@ TABLE = [
     Bad("train --data absent --base tiny", 2, "is not there", "git repository"),
     Bad("train --data table.csv --base tiny", 2, "none of the things to train on", ".jsonl"),
     Bad("train --data code.py --base ./absent", 3, "no base model at ./absent", "config.json"),
+    Bad("train --data code.py --base .", 2, "no .safetensors file", "starter"),
+    Bad("train --data code.py --base table.csv", 2, "table.csv is no model", "starter"),
     Bad("train --data code.py --base absent.gguf", 3, "no base model at absent.gguf", "starter"),
     Bad("train --data code.py --base tiny --strategy moon", 3, "'moon'", "use one of"),
     Bad("train --data code.py --base tiny --strategy example", 3, "'example'", "use one of"),

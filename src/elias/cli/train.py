@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated
@@ -48,6 +49,7 @@ def train(
     from elias.cli.carry import carry_and_answer
     from elias.cli.carry import detach as go_on_in_background
     from elias.config import load
+    from elias.services.base_check import check_base
     from elias.services.runs import new_run
     from elias.wiring.corpus import corpus_from_data
     from elias.wiring.train import open_training
@@ -62,6 +64,7 @@ def train(
         segment_steps=segment_steps,
     )  # fmt: skip
     wanted = wanted_run(config, asked)
+    check_base(wanted.base, os.environ)
     with open_training(config) as training:
         found = corpus_from_data(config, training.stores, data) if data else training.stores.corpora.get(corpus)
         plan = training.plan(wanted, found)
