@@ -25,6 +25,7 @@ from elias.testing.sagemaker_emulator.clients import OWN_KEY, Clients
 from elias.testing.sagemaker_emulator.disk import Disk, Json
 from elias.testing.sagemaker_emulator.faults import JOB_FAULTS, FaultKind
 from elias.testing.sagemaker_emulator.jobs import Jobs, is_about_a_job
+from elias.testing.sagemaker_emulator.loopback import count_loopback_as_tls
 from elias.testing.sagemaker_emulator.runner import Runners, recover
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ class Front:
         self._catalog = Catalog(disk)
         self._jobs = Jobs(disk, self._catalog, clients, runners)
         self._moto = DomainDispatcherApplication(create_backend_app)
+        count_loopback_as_tls()
 
     def __call__(self, environ: WSGIEnvironment, start: StartResponse) -> Iterable[bytes]:
         call = _call(environ)

@@ -122,7 +122,8 @@ class Teardown:
         s3.delete_bucket(Bucket=name)
 
     def _remove_key(self, arn: str) -> None:
-        for page in self._kms.get_paginator("list_aliases").paginate(KeyId=arn):
+        key = arn.rpartition("/")[2]
+        for page in self._kms.get_paginator("list_aliases").paginate(KeyId=key):
             for alias in page["Aliases"]:
                 self._kms.delete_alias(AliasName=alias["AliasName"])
-        self._kms.schedule_key_deletion(KeyId=arn, PendingWindowInDays=KEY_WAITS_DAYS)
+        self._kms.schedule_key_deletion(KeyId=key, PendingWindowInDays=KEY_WAITS_DAYS)
