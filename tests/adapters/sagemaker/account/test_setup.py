@@ -191,7 +191,7 @@ def resolved(value: Any) -> Any:
 @pytest.fixture(scope="module")
 def template() -> dict[str, Any]:
     text = files("elias.adapters.backends.sagemaker").joinpath("cloudformation.yaml").read_text(encoding="utf-8")
-    return {name: resolved(r["Properties"]) for name, r in yaml.load(text, Template)["Resources"].items()}  # noqa: S506
+    return {name: resolved(r["Properties"]) for name, r in yaml.load(text, Template)["Resources"].items()}
 
 
 def test_the_template_has_the_same_names_policies_and_tags(template):

@@ -16,6 +16,7 @@ from elias.adapters.backends.bundle import refuse_by_label, verify_bundle
 from elias.adapters.backends.output import bring_home, read_events
 from elias.adapters.backends.sagemaker.client import Clients, NoCapacity
 from elias.adapters.backends.sagemaker.collector import Collector
+from elias.adapters.backends.sagemaker.holdings import Holdings
 from elias.adapters.backends.sagemaker.jobs import FINAL, Described, first_difference
 from elias.adapters.backends.sagemaker.ledger import Entry, Ledger, StopFor, when
 from elias.adapters.backends.sagemaker.logs import JobLog, events_in, other_lines
@@ -43,7 +44,7 @@ from elias_trainer.contract import FailureKind, canonical_json, write_whole
 log = logging.getLogger("elias.sagemaker")
 
 
-class SageMakerBackend:
+class SageMakerBackend(Holdings):
     """Keeps what it did in files, one folder a segment, so that any process of this node goes on with it."""
 
     def __init__(self, context: BackendContext) -> None:
