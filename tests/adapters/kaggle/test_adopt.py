@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import shlex
 import subprocess
 import sys
 import time
@@ -36,13 +35,18 @@ from elias.services.adopt import Adoption
 from elias.services.by_hand import ByHand
 from elias.services.runs import Wanted, new_run
 from elias.services.verify import verify_artifact
+from elias.testing.blobs import FolderBlobs
+from elias.testing.bundles import CORPUS, small_corpus
+from elias.testing.fake_trainer import expected_adapter
 from elias.testing.kaggle_emulator import KaggleEmulator
 from elias.wiring.attest import make_node, node_signer
 from elias.wiring.by_hand import download
 from elias.wiring.train import Training, backend_context, open_training
 from elias_trainer.contract import BaseModel, Recipe, digest_bytes, digest_file
-from tests.adapters.kaggle.node_process import config_of, parts_of
-from tests.adapters.kaggle.test_runs import STEPS, corpus_in, expected_adapter, steps_of, wanted
+from tests.adapters.kaggle.node_process import kills
+from tests.adapters.kaggle.official_cli import type_kaggle
+
+STEPS = 40
 
 
 @dataclass
@@ -63,9 +67,9 @@ class Person:
 
     def run(self, label: Label = Label.PUBLIC, **bounds: Any) -> Run:
         """One that stands, of which nothing was ever sent."""
-        corpus = corpus_in(self.home, label)
+        corpus = small_corpus(FolderBlobs(self.home / "blobs"), label, SystemClock().now())
         self.training.stores.corpora.add(corpus)
-        run = new_run(wanted(**bounds), corpus, SystemClock())
+        run = new_run(kills.wanted(STEPS, **bounds), corpus, SystemClock())
         self.training.stores.runs.add(run)
         return self.training.stores.runs.update(run.id, state=RunState.PAUSED)
 
@@ -77,28 +81,12 @@ class Person:
         folder = self.home / "kits" / bundle.job.segment
         return lay_out(bundle, folder, owner, self.backend.settings)
 
-    def type(self, command: str) -> str:
-        environment = os.environ | {
-            "KAGGLE_API_ENVIRONMENT": "LOCALHOST",
-            "http_proxy": self.emulated.url,
-            "no_proxy": "",
-            "NO_PROXY": "",
-            "TMPDIR": str(self.home),
-        }
-        words = shlex.split(command)
-        assert words[0] == "kaggle"
-        done = subprocess.run(
-            [sys.executable, "-m", *words], env=environment, capture_output=True, text=True, check=False, timeout=60
-        )
-        assert done.returncode == 0, f"{command}: {done.stdout} {done.stderr}"
-        return done.stdout
-
     def follow(self, kit: Kit, until: str = "COMPLETE|ERROR|CANCEL_ACKNOWLEDGED") -> None:
         """Type what the kit says, each until it has come to its end."""
         for command in kit.commands:
             wanted_word = "ready" if "datasets status" in command else until if "kernels status" in command else ""
             end = time.monotonic() + 60
-            while not re.search(wanted_word, self.type(command)):
+            while not re.search(wanted_word, type_kaggle(command, self.emulated.url, self.home)):
                 assert time.monotonic() < end, command
 
     def adopt(self, kit: Kit) -> Run:
@@ -110,13 +98,20 @@ class Person:
 
 
 @pytest.fixture
+def emulated(tmp_path: Path) -> Iterator[KaggleEmulator]:
+    """With a server of its own: Kaggle's command line reaches no other."""
+    with KaggleEmulator(tmp_path / "emulated") as emulator:
+        yield emulator
+
+
+@pytest.fixture
 def person(emulated: KaggleEmulator, account: None, tmp_path: Path) -> Iterator[Person]:
     template = tmp_path / "template.py"
     template.write_text(as_script(template_text()))
     home = tmp_path / "node"
-    config = config_of(home, emulated.url, str(template))
+    config = kills.config_of(home, emulated.url, str(template))
     make_node(config)
-    with open_training(config, parts_of(home)) as training:
+    with open_training(config, kills.parts_of(home)) as training:
         yield Person(training, emulated, config)
 
 
@@ -131,15 +126,15 @@ def test_a_segment_that_ended_with_a_checkpoint_goes_on_and_one_with_the_adapter
     second = person.kit(run)
     person.follow(second)
     downloaded = download(person.config, second.address) / "adapter_model.safetensors"
-    assert digest_file(downloaded) == expected_adapter()
+    assert digest_file(downloaded) == expected_adapter(CORPUS, STEPS)
     done = person.adopt(second)
-    assert (done.state, done.artifact) == (RunState.DONE, expected_adapter())
+    assert (done.state, done.artifact) == (RunState.DONE, expected_adapter(CORPUS, STEPS))
     segments = person.training.stores.runs.segments(run.id)
     assert [(s.number, s.state, s.start and s.start.step) for s in segments] == [
         (1, SegmentState.PAUSED, None),
         (2, SegmentState.DONE, STEPS // 2),
     ]
-    assert steps_of(person.training.stores, run) == list(range(1, STEPS + 1))
+    assert kills.steps_of(person.training.stores, run) == list(range(1, STEPS + 1))
     with pytest.raises(Refused, match="is done"):
         person.adopt(second)
 
@@ -155,8 +150,8 @@ def test_the_node_goes_on_by_itself_from_what_was_adopted(person: Person) -> Non
     while not (seen := person.training.stores.runs.get(run.id)).state.is_final:
         assert time.monotonic() < end and seen.state is not RunState.FAILED, seen
         time.sleep(0.05)
-    assert seen.artifact == expected_adapter()
-    assert steps_of(person.training.stores, run) == list(range(1, STEPS + 1))
+    assert seen.artifact == expected_adapter(CORPUS, STEPS)
+    assert kills.steps_of(person.training.stores, run) == list(range(1, STEPS + 1))
 
 
 def test_work_is_taken_while_it_runs_by_nobody(person: Person) -> None:
@@ -190,12 +185,12 @@ def test_what_is_changed_foreign_or_out_of_turn_is_refused_by_name_and_changes_n
     refused(DigestMismatch, r"adapter\.pack\.age", *own)
     sealed.write_bytes(whole)
 
-    other = config_of(tmp_path / "other", person.emulated.url, str(tmp_path / "template.py"))
+    other = kills.config_of(tmp_path / "other", person.emulated.url, str(tmp_path / "template.py"))
     make_node(other)
     context = backend_context(other, "kaggle")
     refused(VerificationError, "cannot be opened with this key", Adoption(coordinator), KaggleBackend(context))
     with_our_key = replace(context, node_key=backend_context(person.config, "kaggle").node_key)
-    with open_training(other, parts_of(other.home)) as training:
+    with open_training(other, kills.parts_of(other.home)) as training:
         refused(NotFound, run.id, Adoption(training.coordinator), KaggleBackend(with_our_key))
 
     [laid_out] = (person.home / "runs" / run.id / "by-hand").rglob("job.json")
@@ -217,8 +212,6 @@ def test_only_a_run_that_stands_is_laid_out(person: Person) -> None:
 
 
 def test_what_is_laid_out_for_a_person_shows_nothing_private_and_secret_data_stays(person: Person) -> None:
-    from elias.testing.bundles import CORPUS
-
     kit = person.kit(person.run(label=Label.PRIVATE))
     folder = next((person.home / "kits").iterdir())
     assert [p for p in folder.rglob("*") if p.is_file() and CORPUS[2:40] in p.read_bytes()] == []

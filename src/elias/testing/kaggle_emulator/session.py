@@ -160,6 +160,7 @@ def _environment(version: Path) -> dict[str, str]:
         "PATH": f"/kaggle/bin:{os.environ.get('PATH', '/usr/bin:/bin')}",
         "PYTHONUNBUFFERED": "1",
         "PYTHONPATH": "/kaggle/lib",
+        "PIP_TARGET": "/kaggle/lib",  # what a kernel installs stays in its tree, out of the environment it runs in
         **{f"EMULATED_SECRET_{name}": value for name, value in secrets.items()},
     }
 

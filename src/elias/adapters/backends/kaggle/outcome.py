@@ -132,6 +132,10 @@ def _without_result(ended: Ended) -> Status:
                 f"pip download --no-deps {package}, into the folder of [backends.kaggle] wheels; then: elias run resume"
             )
             return failed(FailureKind.USER, f"the notebook's image has no {package}", fix)
+        if note.get("kind") == "wheels":
+            fix = f"pip download --no-deps --only-binary=:all: --python-version {note.get('python')} … into that folder"
+            message = f"a wheel of [backends.kaggle] wheels does not install there: {note.get('message')}"
+            return failed(FailureKind.USER, message, f"{fix}; then: elias run resume")
     session = ended.session
     kind = FailureKind.PREEMPTED if session.status == "CANCEL_ACKNOWLEDGED" else FailureKind.INFRASTRUCTURE
     message = f"the session ended {session.status} ({session.failure or 'no reason given'}); {_kept(ended.out)}"
