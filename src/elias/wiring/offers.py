@@ -55,7 +55,7 @@ def list_offers(config: Config, wanted: Wanted, corpus: str | None, within: time
 def makers(config: Config) -> Mapping[str, partial[Backend]]:
     """Of every installed backend, ready or not."""
     backends = Backends(config)
-    return {name: partial(_make, backends, name) for name in plugin_names("elias.backends")}
+    return {name: partial(backends.make, name) for name in plugin_names("elias.backends")}
 
 
 def seen_so_far(runs: RunStore) -> Seen:
@@ -66,10 +66,6 @@ def seen_so_far(runs: RunStore) -> Seen:
 def work_of(config: Config, stores: Stores, corpus: Corpus, wanted: Wanted) -> Work:
     with open_blobs(config, stores).open(corpus.train) as lines:
         return work_of_corpus(lines, wanted.recipe, wanted.base.reference)
-
-
-def _make(backends: Backends, name: str) -> Backend:
-    return backends(name)[name]
 
 
 def _stories(runs: RunStore) -> Iterator[SegmentStory]:

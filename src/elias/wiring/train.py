@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import logging
+import math
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -15,21 +18,25 @@ from elias.config.schema import Config
 from elias.domain.corpus import Corpus
 from elias.domain.plan import Plan
 from elias.domain.run import Run, Segment
-from elias.errors import EngineError
-from elias.ports.backend import Backend, BackendContext
+from elias.errors import EliasError, EngineError
+from elias.ports.backend import Backend, BackendContext, HasCredentials
 from elias.ports.durable import DurableEngine
 from elias.ports.stores import BlobStore
 from elias.services.run_share import RunShare
 from elias.services.runs import Runs, Wanted, new_run
 from elias.services.train import WORKFLOW, Coordinator, Means, Pace
 from elias.units import Clock
-from elias.wiring.plugins import load_plugin
+from elias.wiring.plugins import load_plugin, plugin_names
 from elias.wiring.stores import Stores, missing_node_package, open_engine, open_stores
 from elias_trainer.contract import STARTER, Digest
+
+log = logging.getLogger("elias.backends")
 
 RUNS_FOLDER = "runs"
 BASES_FOLDER = "cache/bases"
 HYBRID = "hybrid"
+TRY_AGAIN_S = 60.0
+"""A place that could not be made is not tried again sooner: finding no credentials takes a second."""
 REAL_BASE = "deepseek-ai/deepseek-coder-6.7b-instruct"
 
 
@@ -103,6 +110,7 @@ def make_training(config: Config, stores: Stores, engine: DurableEngine, parts: 
         folders=config.home / RUNS_FOLDER,
         clock=clock,
         node=config.node.name,
+        purse=open_purse(config, stores, clock),
         share=RunShare(stores.folders),
     )
     pace = Pace(lease=config.training.lease, checkpoint_every=config.training.checkpoint_every)
@@ -117,16 +125,46 @@ class Backends:
         self.config = config
         self.clock = clock
         self.made: dict[str, Backend] = {}
+        self.failed: dict[str, float] = {}
+        """Name -> when it last could not be made, on the monotonic clock."""
 
     def __call__(self, strategy: str) -> Mapping[str, Backend]:
-        """Raises NotFound for a strategy nobody knows, MissingPackage, ConfigError."""
-        names = ["local", *self.config.backends] if strategy == HYBRID else [strategy]
-        return {name: self._backend(name) for name in dict.fromkeys(names)}
+        """Raises NotFound for a strategy nobody knows, MissingPackage, ConfigError; of `hybrid` none of them."""
+        return self._ready() if strategy == HYBRID else {strategy: self.make(strategy)}
 
-    def _backend(self, name: str) -> Backend:
+    def make(self, name: str) -> Backend:
+        """Ready or not. Raises NotFound, MissingPackage, ConfigError."""
         if name not in self.made:
             self.made[name] = load_plugin("elias.backends", name)(backend_context(self.config, name, self.clock))
         return self.made[name]
+
+    def _ready(self) -> Mapping[str, Backend]:
+        """This machine, what is configured, and what else finds its credentials; `elias offers` shows the others."""
+        wanted = dict.fromkeys(["local", *self.config.backends])
+        found = Places(self.make)
+        for name in dict.fromkeys([*wanted, *plugin_names("elias.backends")]):
+            if time.monotonic() - self.failed.get(name, -math.inf) < TRY_AGAIN_S:
+                continue
+            try:
+                backend = self.make(name)
+            except EliasError as error:
+                self.failed[name] = time.monotonic()
+                log.info("the place %s is left out: %s (fix: %s)", name, error.what, error.fix)
+                continue
+            if name in wanted or not isinstance(backend, HasCredentials) or backend.has_credentials():
+                found[name] = backend
+        return found
+
+
+class Places(dict[str, Backend]):
+    """One that is not ready any more is made all the same when it is asked for: a segment may still be there."""
+
+    def __init__(self, make: Callable[[str], Backend]) -> None:
+        super().__init__()
+        self._make = make
+
+    def __missing__(self, name: str) -> Backend:
+        return self._make(name)
 
 
 def default_base(config: Config) -> tuple[str, str | None]:

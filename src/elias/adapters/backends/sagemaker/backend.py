@@ -65,6 +65,9 @@ class SageMakerBackend(Holdings):
         """Give the connections back."""
         self._clients.close()
 
+    def has_credentials(self) -> bool:
+        return self._clients.has_credentials()
+
     # What is on offer
 
     def offers(self, need: Need) -> Sequence[Offer]:

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import boto3
+import botocore.session
 from botocore import exceptions as boto
 from botocore.config import Config
 
@@ -57,6 +58,17 @@ class Clients:
                 "no AWS region is set", fix='under [backends.sagemaker] set region = "us-east-1", or another'
             )
         return str(region)
+
+    def has_credentials(self) -> bool:
+        """In the environment, a profile or a sign-in's cache; a machine's own role is not asked of the network."""
+        session = botocore.session.Session(profile=self.settings.profile)
+        try:
+            providers = session.get_component("credential_provider")
+            for asks_network in ("container-role", "iam-role"):
+                providers.remove(asks_network)
+            return providers.load_credentials() is not None
+        except boto.BotoCoreError:
+            return False  # half a key, or a profile that is not there: nothing to go on with
 
     def account(self) -> str:
         """The account's 12 digits. Raises LoggedOut, BackendError."""

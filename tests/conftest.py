@@ -1,0 +1,9 @@
+"""For all tests."""
+
+from __future__ import annotations
+
+from hypothesis import settings
+
+# The same examples on every run, and no limit on time: a busy machine must not make a test fail.
+settings.register_profile("elias", deadline=None, derandomize=True)
+settings.load_profile("elias")

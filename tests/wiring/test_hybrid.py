@@ -1,0 +1,70 @@
+"""Which places `hybrid` goes to: this machine, what is configured, and what finds its credentials."""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+
+import pytest
+
+from elias.config import Config
+from elias.errors import ConfigError, NotFound
+from elias.wiring.train import HYBRID, Backends
+
+
+@pytest.fixture(autouse=True)
+def a_machine_without_credentials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("KAGGLE_API_TOKEN", "KAGGLE_USERNAME", "KAGGLE_KEY", "AWS_PROFILE", "AWS_ACCESS_KEY_ID",
+                 "AWS_SECRET_ACCESS_KEY", "AWS_DEFAULT_REGION", "AWS_REGION"):  # fmt: skip
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("KAGGLE_CONFIG_DIR", str(tmp_path / "kaggle"))
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "aws" / "config"))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "aws" / "credentials"))
+
+
+def places(tmp_path: Path, **configured: dict[str, object]) -> Backends:
+    return Backends(Config(home=tmp_path / "home", backends=configured))
+
+
+def test_without_any_credentials_it_is_this_machine_alone(tmp_path: Path) -> None:
+    assert list(places(tmp_path)(HYBRID)) == ["local"]
+
+
+def test_aws_is_in_once_boto3_finds_credentials_and_a_region(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    assert "sagemaker" not in places(tmp_path)(HYBRID)
+    shared = tmp_path / "aws" / "credentials"
+    shared.parent.mkdir()
+    shared.write_text("[default]\naws_access_key_id = AKIAEXAMPLE\naws_secret_access_key = example\n")
+    assert list(places(tmp_path)(HYBRID)) == ["local", "sagemaker"]
+
+
+def test_half_a_key_is_no_credentials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAEXAMPLE")
+    assert "sagemaker" not in places(tmp_path)(HYBRID)
+
+
+def test_what_is_configured_is_in_whatever_it_finds(tmp_path: Path) -> None:
+    assert "sagemaker" in places(tmp_path, sagemaker={"region": "us-east-1"})(HYBRID)
+
+
+def test_a_configured_place_that_cannot_be_made_does_not_stop_the_others(tmp_path: Path) -> None:
+    readable = tmp_path / "kaggle" / "kaggle.json"
+    readable.parent.mkdir()
+    readable.write_text("{}")
+    readable.chmod(stat.S_IRUSR | stat.S_IRGRP)
+    assert list(places(tmp_path, kaggle={})(HYBRID)) == ["local"]
+
+
+def test_a_segment_at_a_place_that_is_not_ready_any_more_says_what_it_lacks(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="AWS region"):
+        places(tmp_path)(HYBRID)["sagemaker"]
+    with pytest.raises(NotFound, match="no backend"):
+        places(tmp_path)(HYBRID)["nowhere"]
+
+
+def test_a_place_asked_for_by_name_says_why_it_cannot(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="AWS region"):
+        places(tmp_path)("sagemaker")
