@@ -13,10 +13,12 @@ from elias.services.planner.calendar import Calendar
 from elias.services.planner.problem import Place, Problem
 from elias.services.planner.relaxed import Relaxation, Relaxed, Wish
 from elias.services.planner.search import promising, undominated
-from elias.services.planner.single import Setting, plan_run
+from elias.services.planner.single import Setting, plan_run, plan_setting
 from elias.units import FREE, Money
 
 WEEK = timedelta(days=7)
+EFFORT = 40
+"""Of the search for each run; there are many."""
 WITH_SOLVER, WITHOUT = "HiGHS, then one run after another", "one run after another, with no proof (no solver installed)"
 
 
@@ -78,10 +80,10 @@ def _insert(problem: Problem, settings: Sequence[Setting], guide: Relaxed | None
     plans: dict[int, Plan] = {}
     for number in _by_urgency(settings):
         kept = _kept(guide, [n for n in range(len(settings)) if n not in plans and n != number])
-        plan = _plan(problem, settings[number], _less(calendar, kept))
+        plan = _plan(settings[number], _less(calendar, kept))
         if plan.is_in_time is not True:
             # neither what is kept for others nor the narrow choice may make it late
-            plan = _plan(problem, replace(settings[number], problem=problem), calendar)
+            plan = _plan(replace(settings[number], problem=problem), calendar)
         plan = _within_weeks(problem, settings[number], calendar, plan, list(plans.values()))
         plans[number] = plan
         _book(problem, calendar, plan)
@@ -92,8 +94,8 @@ def _by_urgency(settings: Sequence[Setting]) -> list[int]:
     return sorted(range(len(settings)), key=lambda n: (settings[n].deadline, settings[n].ask.run))
 
 
-def _plan(problem: Problem, setting: Setting, calendar: Calendar) -> Plan:
-    return plan_run(setting.problem, setting.ask, calendar)
+def _plan(setting: Setting, calendar: Calendar) -> Plan:
+    return plan_setting(replace(Setting.of(setting.problem, setting.ask, calendar), effort=EFFORT))
 
 
 def _kept(guide: Relaxed | None, others: Sequence[int]) -> dict[tuple[str, int], int]:

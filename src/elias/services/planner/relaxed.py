@@ -199,6 +199,7 @@ class Relaxation:
 
     def _run(self, program: Any) -> tuple[float, Any]:
         highs = self.solver.Highs()
+        highs.silent()
         # threads and seed are fixed and nothing is limited by the clock: the same queue has the same answer
         for name, value in {
             "output_flag": False,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from statistics import NormalDist
 
 from elias.services.planner.lanes import Lane, is_risky, loss_s
@@ -20,7 +21,11 @@ def chance(found: Found, deadline: int | None = None) -> float:
     what its place and the deadline leave; lost work is Poisson, each loss as long as the longest one.
     """
     mean, lost = _losses(found)
-    return sum(_at(found, z, deadline, mean, lost) for z in _DEVIATES) / _POINTS
+    spares = _Spares(found, deadline)
+    if mean == 0:
+        # slower is never sooner: it is in time up to one of the quantiles, and not beyond
+        return bisect_right(_DEVIATES, 0.0, key=lambda z: 0.0 if spares.at(z) >= 0 else 1.0) / _POINTS
+    return sum(_poisson_up_to(spares.at(z), lost, mean) for z in _DEVIATES) / _POINTS
 
 
 def chance_of(found: Found, piece: Piece) -> float:
@@ -29,20 +34,25 @@ def chance_of(found: Found, piece: Piece) -> float:
     return chance(alone)
 
 
-def _at(found: Found, z: float, deadline: int | None, mean: float, lost: float) -> float:
-    """Where every step takes what it stays below with the probability of `z`."""
-    *earlier, last = found.pieces
-    left = sum(piece.steps for piece in found.pieces)
-    for piece in earlier:
-        start_up, step = _seconds(found.lanes[piece.lane], z)
-        left -= max(0, min(left, int(((piece.end - piece.start) / 1e6 - start_up) // step)))
-    start_up, step = _seconds(found.lanes[last.lane], z)
-    spare = _room(found.lanes[last.lane], last, deadline) / 1e6 - start_up - left * step
-    if left <= 0:
-        spare = math.inf
-    if spare < 0:
-        return 0.0
-    return 1.0 if mean == 0 or spare == math.inf else _poisson_up_to(int(spare // lost), mean)
+class _Spares:
+    """The seconds that the last segment has to spare, where every step takes what it stays below at a quantile."""
+
+    def __init__(self, found: Found, deadline: int | None) -> None:
+        self.steps = sum(piece.steps for piece in found.pieces)
+        self.times = [_logarithms(found.lanes[piece.lane]) for piece in found.pieces]
+        last = found.pieces[-1]
+        self.spans = [(piece.end - piece.start) / 1e6 for piece in found.pieces[:-1]]
+        self.spans.append(_room(found.lanes[last.lane], last, deadline) / 1e6)
+
+    def at(self, z: float) -> float:
+        left, spare = self.steps, math.inf
+        for (start_up, start_sigma, step, sigma), span in zip(self.times, self.spans, strict=True):
+            each = step * math.exp(sigma * z)
+            spare = span - start_up * math.exp(start_sigma * z) - left * each
+            left -= max(0, min(left, left + math.floor(spare / each)))
+            if left <= 0:
+                return max(spare, 0.0)
+        return spare if left <= 0 else min(spare, -1.0)
 
 
 def _room(lane: Lane, last: Piece, deadline: int | None) -> int:
@@ -56,9 +66,9 @@ def _room(lane: Lane, last: Piece, deadline: int | None) -> int:
     return max(last.end - last.start, room if lane.longest is None else min(room, lane.longest))
 
 
-def _seconds(lane: Lane, z: float) -> tuple[float, float]:
+def _logarithms(lane: Lane) -> tuple[float, float, float, float]:
     start_up, step = lane.pace.start_up, lane.pace.step
-    return start_up.likely * math.exp(start_up.sigma * z), step.likely * math.exp(step.sigma * z)
+    return start_up.likely, start_up.sigma, step.likely, step.sigma
 
 
 def _losses(found: Found) -> tuple[float, float]:
@@ -75,9 +85,12 @@ def _losses(found: Found) -> tuple[float, float]:
     return mean, longest
 
 
-def _poisson_up_to(count: int, mean: float) -> float:
+def _poisson_up_to(spare: float, lost: float, mean: float) -> float:
+    """The probability that no more is lost than there is to spare."""
+    if spare < 0:
+        return 0.0
     term = total = math.exp(-mean)
-    for n in range(1, count + 1):
+    for n in range(1, int(spare // lost) + 1):
         term *= mean / n
         total += term
         if n > mean and term < 1e-12:

@@ -28,7 +28,6 @@ GRAIN = 24
 COARSE = 4
 MOST_LANES = 10
 MOST_PARTIALS = 160
-"""Looked at before the best so far is taken, with the bound that is proven by then."""
 
 
 class Aim(Enum):
@@ -72,6 +71,8 @@ class Task:
     """Of each quota period."""
     ends: Mapping[tuple[str, int], int]
     aim: Aim = Aim.CHEAPEST
+    effort: int = MOST_PARTIALS
+    """Partial plans looked at before the best so far is taken, with the bound that is proven by then."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -191,6 +192,7 @@ class _Search:
         self.reserved = Hull([(lane.step, price(lane)) for lane in self.lanes])
         self.fastest = min(lane.step for lane in self.lanes)
         self.fixed = [_fixed(lane) for lane in self.lanes]
+        self.prices = [price(lane) for lane in self.lanes]
         self.opens = [[opening.opens for opening in lane.openings] for lane in self.lanes]
         self.closes = [[opening.closes for opening in lane.openings] for lane in self.lanes]
 
@@ -204,7 +206,7 @@ class _Search:
                 continue
             if partial.steps == self.task.steps:
                 return self.found(partial, key[0], is_proven=True)
-            if len(self.settled) >= MOST_PARTIALS:
+            if len(self.settled) >= self.task.effort:
                 whole = self.newest_whole()
                 return self.found(whole, key[0], is_proven=False) if whole else self.dive(key[0])
             if self.is_dominated(partial):
@@ -293,20 +295,21 @@ class _Search:
 
     def handovers(self, partial: Partial, index: int, start: int) -> Iterator[int]:
         """Where another lane opens, or can just do the rest in time, or just for the money."""
-        lane, rest = self.lanes[index], self.task.steps - partial.steps
+        lane, rest, own = self.lanes[index], self.task.steps - partial.steps, self.prices[index]
+        over = partial.reserved + self.fixed[index][1] - self.task.budget
+        time = self.task.deadline - start - lane.overhead
         for number, other in enumerate(self.lanes):
             if number == index:
                 continue
-            nearest = bisect_right(self.opens[number], start + other.delay)
-            if nearest < len(self.opens[number]):
-                yield (self.opens[number][nearest] - other.delay - start - lane.overhead) // lane.step
+            opens = self.opens[number]
+            if opens[-1] > start + other.delay:
+                nearest = opens[bisect_right(opens, start + other.delay)]
+                yield (nearest - other.delay - start - lane.overhead) // lane.step
             if other.step < lane.step:
-                time = self.task.deadline - start - lane.overhead - other.delay - other.overhead - rest * other.step
-                yield time // (lane.step - other.step)
-            saved = price(other) - price(lane)
-            if saved > 0:
-                over = partial.reserved + self.fixed[index][1] + self.fixed[number][1] + rest * price(other)
-                size = math.ceil((over - self.task.budget) / saved)
+                yield (time - other.delay - other.overhead - rest * other.step) // (lane.step - other.step)
+            saved = self.prices[number] - own
+            if saved > 0 and over + self.fixed[number][1] + rest * self.prices[number] > 0:
+                size = math.ceil((over + self.fixed[number][1] + rest * self.prices[number]) / saved)
                 yield from (size, size + 1)
 
     def after(self, partial: Partial, piece: Piece) -> Partial:
@@ -355,7 +358,7 @@ class _Search:
     def dive(self, bound: float) -> Found | None:
         """Depth first from the most advanced partial plans: some whole plan, when there is no time for the best."""
         stack = sorted(self.settled, key=lambda partial: (partial.steps, -partial.time))
-        for _ in range(MOST_PARTIALS):
+        for _ in range(self.task.effort):
             if not stack:
                 return None
             partial = stack.pop()

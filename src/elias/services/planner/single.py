@@ -10,7 +10,7 @@ from elias.services.planner.calendar import Calendar
 from elias.services.planner.lanes import HOUR, Lane, make_lanes
 from elias.services.planner.problem import Problem, RunAsk
 from elias.services.planner.risk import chance, chance_of
-from elias.services.planner.search import Aim, Found, Task, search
+from elias.services.planner.search import MOST_PARTIALS, Aim, Found, Task, search
 from elias.units import Money, rfc3339
 
 NO_LIMIT = 1 << 60
@@ -26,6 +26,7 @@ class Setting:
     lanes: tuple[Lane, ...]
     never: dict[str, str]
     """Place -> why it can not be had at all."""
+    effort: int = MOST_PARTIALS
 
     @classmethod
     def of(cls, problem: Problem, ask: RunAsk, calendar: Calendar | None = None) -> Setting:
@@ -52,6 +53,7 @@ class Setting:
             left=self.calendar.left,
             ends=self.calendar.ends,
             aim=aim,
+            effort=self.effort,
         )
 
 
@@ -60,7 +62,11 @@ def plan_run(problem: Problem, ask: RunAsk, calendar: Calendar | None = None) ->
 
     Then `is_in_time` is False. With no segments at all, `reason` and `wait_until` say why and until when.
     """
-    setting = Setting.of(problem, ask, calendar)
+    return plan_setting(Setting.of(problem, ask, calendar))
+
+
+def plan_setting(setting: Setting) -> Plan:
+    """As `plan_run`, in a setting made before."""
     found = search(setting.task())
     if found is not None:
         return to_plan(setting, found, is_in_time=True)
