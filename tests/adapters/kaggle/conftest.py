@@ -1,7 +1,10 @@
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib import util
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pyrage
@@ -13,7 +16,7 @@ from elias.adapters.clock import SystemClock
 from elias.domain.run import SegmentState
 from elias.ports.backend import BackendContext, Status
 from elias.testing.bundles import Wanted, make_bundle, need_of
-from elias.testing.kaggle_emulator import Fault, FaultKind, KaggleEmulator
+from elias.testing.kaggle_emulator import Beside, Fault, FaultKind, KaggleEmulator
 
 NODE_KEY = str(pyrage.x25519.Identity.generate())
 QUICK = {
@@ -42,7 +45,6 @@ LONG = (
     "test_a_stale_version_that_is_replaced_in_time",
     "[cancelled_from_web]",
     "test_the_output_of_a_notebook_is_adopted",
-    "test_a_node_killed_between_two_calls",
 )
 """Sessions upon sessions: `make test` runs them, `make quick` does not. Some come from the shared suite."""
 
@@ -53,10 +55,27 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.slow)
 
 
-@pytest.fixture
-def emulated(tmp_path: Path) -> Iterator[KaggleEmulator]:
-    with KaggleEmulator(tmp_path / "emulated") as emulator:
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KaggleEmulator]:
+    with KaggleEmulator(tmp_path_factory.mktemp("kaggle")) as emulator:
         yield emulator
+
+
+@pytest.fixture
+def emulated(server: KaggleEmulator, tmp_path: Path) -> Iterator[Beside]:
+    """A Kaggle for this test alone, behind the one server of all."""
+    with server.beside(tmp_path / "emulated") as own:
+        yield own
+
+
+@pytest.fixture(scope="session")
+def kills() -> ModuleType:
+    """bench/kaggle_kills.py, whose runs other tests use too."""
+    spec = util.spec_from_file_location("kaggle_kills", Path(__file__).parents[3] / "bench" / "kaggle_kills.py")
+    assert spec and spec.loader
+    module = sys.modules[spec.name] = util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 @pytest.fixture
@@ -68,7 +87,7 @@ def account(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def make_backend(emulated: KaggleEmulator, tmp_path: Path, account: None) -> Callable[..., KaggleBackend]:
+def make_backend(emulated: Beside, tmp_path: Path, account: None) -> Callable[..., KaggleBackend]:
     """A new backend over the same home, as after a restart of the node. Its kernels are scripts made of the template's
     cells, which start in a third of the time; `template=None` takes the notebook itself."""
     script = tmp_path / "template.py"
@@ -99,7 +118,7 @@ class Place:
     """A backend and the emulated Kaggle behind it, as a test speaks to them."""
 
     backend: KaggleBackend
-    emulated: KaggleEmulator
+    emulated: Beside
     home: Path
     key: str = "faults-0001"
 
@@ -140,5 +159,5 @@ class Place:
 
 
 @pytest.fixture
-def place(backend: KaggleBackend, emulated: KaggleEmulator, tmp_path: Path) -> Place:
+def place(backend: KaggleBackend, emulated: Beside, tmp_path: Path) -> Place:
     return Place(backend, emulated, tmp_path)

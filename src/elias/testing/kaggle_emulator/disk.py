@@ -38,8 +38,8 @@ class Settings:
     """Inputs at /kaggle/input/datasets/<owner>/<slug>; else at /kaggle/input/<slug>."""
     page_size: int = 20
     accepts_keys: bool = True
-    gpu_scale: float = 1.0
-    """GPU seconds that a real second counts as, to live through weeks in minutes."""
+    gpu_least_s: float = 0.0
+    """GPU seconds that a session which has ended counts as at least, to live through weeks in minutes."""
 
 
 class Disk:
@@ -106,13 +106,13 @@ class Disk:
 
     def gpu_seconds_used(self) -> float:
         """In this week, by sessions that ended; a session counts in the week in which it began."""
-        spent = [s for s in self._gpu_sessions_of_this_week() if s.get("ended_at")]
-        return self.settings.gpu_scale * sum((float(s["ended_at"]) - float(s["started_at"]) for s in spent), 0.0)
+        ended, least_s = [s for s in self._gpu_sessions_of_this_week() if s.get("ended_at")], self.settings.gpu_least_s
+        return sum((max(float(s["ended_at"]) - float(s["started_at"]), least_s) for s in ended), 0.0)
 
     def gpu_seconds_reserved(self) -> float:
         """By sessions that run: what they have used so far."""
         running = [s for s in self._gpu_sessions_of_this_week() if not s.get("ended_at")]
-        return self.settings.gpu_scale * sum((time.time() - float(s["started_at"]) for s in running), 0.0)
+        return sum((time.time() - float(s["started_at"]) for s in running), 0.0)
 
     def gpu_sessions_running(self) -> int:
         return sum(1 for _, s in self.sessions() if s["gpu"] and not s.get("ended_at"))

@@ -181,7 +181,7 @@ class Kernels:
         limit_s = float(body.get("sessionTimeoutSeconds") or LONGEST_SESSION_S)
         left_s = limit_s
         if body.get("enableGpu"):
-            left_s = (settings.gpu_seconds_a_week - self._disk.gpu_seconds_used()) / settings.gpu_scale
+            left_s = settings.gpu_seconds_a_week - self._disk.gpu_seconds_used()
         plan = {
             "queue_s": settings.queue_s,
             "limit_s": min(limit_s, left_s),

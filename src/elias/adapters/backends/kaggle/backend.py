@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import logging
 import shutil
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +18,7 @@ from elias.adapters.backends.bundle import refuse_by_label, verify_bundle
 from elias.adapters.backends.kaggle.adopted import Adopter
 from elias.adapters.backends.kaggle.client import KaggleClient, Session
 from elias.adapters.backends.kaggle.ledger import Entry, Ledger, when
-from elias.adapters.backends.kaggle.live import LiveLog, events_in, notes_in, other_lines
+from elias.adapters.backends.kaggle.live import notes_in, other_lines
 from elias.adapters.backends.kaggle.outcome import (
     RESUME,
     Ended,
@@ -34,6 +32,7 @@ from elias.adapters.backends.kaggle.outcome import (
 )
 from elias.adapters.backends.kaggle.sender import CARDS, T4_BYTES, Sender
 from elias.adapters.backends.kaggle.settings import KaggleSettings
+from elias.adapters.backends.kaggle.watch import Watch
 from elias.adapters.backends.output import bring_home, read_events
 from elias.adapters.backends.parcels import open_outbox
 from elias.domain.footprint import KNOWN_SHAPES, footprint
@@ -65,9 +64,8 @@ class KaggleBackend:
         self._ledger = Ledger(context.home)
         self._client = KaggleClient(self.settings, context.clock, context.home / "uploads")
         self._sender = Sender(context, self.settings, self._client, self._ledger)
-        self._last: dict[str, tuple[float, Status]] = {}
-        """When a segment was last asked after, on the monotonic clock, and the answer."""
-        self._logs: dict[str, LiveLog] = {}
+        read_s = self.settings.http_read.total_seconds()
+        self._watch = Watch(self.settings, lambda kernel: self._client.log_lines(kernel, read_s))
 
     # What is on offer
 
@@ -132,16 +130,17 @@ class KaggleBackend:
             return failed(FailureKind.INFRASTRUCTURE, what, RESUME)
         if entry.ended is not None:
             return from_record(entry.ended)
-        asked, known = self._last.get(handle, (0.0, None))
-        if known and not entry.unwanted and time.monotonic() - asked < self.settings.poll_every.total_seconds():
+        if known := self._watch.known(entry):
             return known
+        news = self._watch.news(entry)
         try:
             status = self._look(entry)
             if entry.trouble_since and not status.state.is_final:
                 self._ledger.change(handle, trouble_since=None)
         except EliasError as error:
             status = self._in_trouble(entry, error)
-        self._last[handle] = (time.monotonic(), status)
+        if not status.state.is_final:
+            self._watch.heard(entry, status, news)
         return status
 
     def fetch(self, handle: str, into: Path) -> None:
@@ -162,15 +161,20 @@ class KaggleBackend:
         entry = self._ledger.get(handle)
         if entry is None:
             return
-        out = self._ledger.folder(handle) / "out"
-        found = [event for _, event in read_events(out)] if out.exists() else events_in(self._live_lines(entry))
-        yield from (event for event in found if int(event["seq"]) > after)
+        if entry.ended is None:
+            log = self._watch.log(entry) if self._watch.may_have_log(entry) else None
+            yield from log.events(after) if log else ()
+            return
+        for _, event in read_events(self._ledger.folder(handle) / "out"):
+            if int(event["seq"]) > after:
+                yield event
 
     def log(self, handle: str) -> Iterator[str]:
         entry = self._ledger.get(handle)
-        if entry is not None:
-            kept = self._ledger.folder(handle) / "log.json"
-            yield from other_lines(log_lines(kept) if kept.exists() else self._live_lines(entry))
+        if entry is None:
+            return
+        live = self._watch.log(entry)
+        yield from live.rest if live else other_lines(log_lines(self._ledger.folder(handle) / "log.json"))
 
     def forget(self, handle: str) -> None:
         """Its kernel on Kaggle, and its run's dataset once no segment needs it; what fails now is tried again later."""
@@ -223,23 +227,17 @@ class KaggleBackend:
             return f"cancelled: Kaggle cannot stop it and keep its output; it ends {entry.seconds} s after its start"
         return entry.mismatch or f"Kaggle says {session.status}"
 
-    def _live_lines(self, entry: Entry) -> list[str]:
-        """What the session has said so far; nothing before its start and after its end."""
-        if entry.pushed_at is None or entry.ended is not None:
-            return []
-        reader = self._logs.get(entry.kernel)
-        if reader is None:
-            lines = partial(self._client.log_lines, entry.kernel, self.settings.http_read.total_seconds())
-            reader = self._logs[entry.kernel] = LiveLog(lines, self.settings.retry_wait.total_seconds())
-        return reader.lines()
-
     def _read_notes(self, entry: Entry) -> Entry:
         """What the job has said about its machine: the key's dataset goes as soon as the job has read it."""
-        for note in notes_in(self._live_lines(entry)):
+        log = self._watch.log(entry)
+        if log is None:
+            return entry
+        for note in log.notes[log.notes_done :]:
             if note.get("kind") == "opened":
                 entry = self._drop_key(entry)
             elif note.get("kind") == "accelerator":
                 entry = self._write_accelerator(entry, note)
+            log.notes_done += 1
         return entry
 
     def _write_accelerator(self, entry: Entry, note: Mapping[str, Any]) -> Entry:
@@ -310,14 +308,13 @@ class KaggleBackend:
         return self._end(entry, status_of(ended))
 
     def _push_again(self, entry: Entry, why: str) -> Status:
-        old = entry.kernel
         if entry.unwanted:
             return self._end(entry, Status(state=SegmentState.CANCELLED))
         if entry.stale_tries + 1 >= self.settings.stale_tries:
             what = f"the job refused what was mounted, {self.settings.stale_tries} times: {why}"
             return self._end(entry, failed(FailureKind.INFRASTRUCTURE, what, RESUME))
-        self._sender.again(entry)
-        self._client.delete_kernel(old)
+        self._watch.drop(entry)
+        self._drop_in_vain(self._sender.again(entry))
         return Status(state=SegmentState.PENDING, note=f"{why}; it is pushed again")
 
     def _drop_key(self, entry: Entry) -> Entry:
@@ -327,31 +324,39 @@ class KaggleBackend:
         self._client.delete_dataset(entry.key_dataset)
         return self._ledger.change(entry.key, key_dataset=None)
 
+    def _drop_in_vain(self, entry: Entry) -> None:
+        for kernel in entry.in_vain:
+            self._client.delete_kernel(kernel)
+        if entry.in_vain:
+            self._ledger.change(entry.key, in_vain=())
+
     def _end(self, entry: Entry, status: Status) -> Status:
-        """Write down the end; from now on it stays. What was only needed on the way goes."""
+        """Write down the end; from now on it stays."""
         status = replace(status, started_at=when(entry.pushed_at))
         entry = self._ledger.change(entry.key, ended=to_record(status, self._clock.now()))
-        folder = self._ledger.folder(entry.key)
-        for name in ("parcel", "luggage", "key", "kernel", "outbox"):
-            shutil.rmtree(folder / name, ignore_errors=True)
-        (folder / "segment.key").unlink(missing_ok=True)
-        if reader := self._logs.pop(entry.kernel, None):
-            reader.stop()
+        self._watch.drop(entry)
         self._clean_up()
         return from_record(entry.ended or {})
 
     def _clean_up(self) -> None:
-        """What is left on Kaggle of segments that have ended: keys at once, the rest when it is no longer needed."""
+        """What was only needed on the way, here and on Kaggle: keys at once, the rest when nobody needs it."""
         entries = list(self._ledger.entries())
         for entry in entries:
-            if entry.ended is None or entry.forgotten or not (entry.key_dataset or entry.unneeded):
-                continue
             try:
-                self._drop_key(entry)
-                if entry.unneeded:
+                self._drop_in_vain(entry)
+                if entry.ended is not None:
+                    self._tidy(self._ledger.folder(entry.key))
+                    self._drop_key(entry)
+                if entry.ended is not None and entry.unneeded and not entry.forgotten:
                     self._remove(entry, entries)
             except EliasError as error:  # nothing depends on it: the next segment's start tries again
                 log.warning("kaggle.left_behind segment=%s what=%s", entry.key, error.what)
+
+    def _tidy(self, folder: Path) -> None:
+        for name in ("parcel", "luggage", "key", "kernel", "outbox"):
+            if (folder / name).exists():
+                shutil.rmtree(folder / name, ignore_errors=True)
+        (folder / "segment.key").unlink(missing_ok=True)
 
     def _remove(self, entry: Entry, entries: Sequence[Entry]) -> None:
         self._client.delete_kernel(entry.kernel)

@@ -1,10 +1,11 @@
 """The log of a session under way, read as it comes by a thread of its own: Kaggle sends it from the beginning each
-time it is asked, so it is asked as seldom as the connection allows."""
+time it is asked, so it is asked as seldom as the connection allows, and each line is looked at once."""
 
 from __future__ import annotations
 
 import json
 import threading
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -21,18 +22,44 @@ class LiveLog:
         """`lines` opens the log anew and yields it from its beginning; raises EliasError when it is cut off."""
         self._open = lines
         self._wait_s = wait_s
-        self._lock = threading.Lock()
-        self._lines: list[str] = []
+        self._count = 0
+        """Lines read so far."""
+        self._numbers: list[int] = []
+        self._events: list[str] = []
+        self._notes: list[Mapping[str, Any]] = []
+        self._rest: list[str] = []
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
+        self.has_ended = False
+        """The log came to its own end: the session is over, or nearly."""
+        self.notes_done = 0
+        """How many of `notes` were acted on, for whoever acts on them."""
 
-    def lines(self) -> list[str]:
-        """Those read so far; at once."""
-        if self._thread is None or not (self._thread.is_alive() or self._stop.is_set()):
+    @property
+    def is_live(self) -> bool:
+        """Whether a connection is open, or being opened again: an end of the session will show."""
+        return self._thread is not None and self._thread.is_alive()
+
+    def watch(self) -> None:
+        """Go on reading, unless the log has ended; at once."""
+        if not (self.is_live or self.has_ended or self._stop.is_set()):
             self._thread = threading.Thread(target=self._read, name="kaggle-log", daemon=True)
             self._thread.start()
-        with self._lock:
-            return list(self._lines)
+
+    def events(self, after: int) -> Iterator[Mapping[str, Any]]:
+        """The trainer's events with a higher `seq` read so far, each once and in order."""
+        for text in self._events[bisect_right(self._numbers, after) :]:
+            yield json.loads(text)
+
+    @property
+    def notes(self) -> list[Mapping[str, Any]]:
+        """What the job has said about its machine."""
+        return list(self._notes)
+
+    @property
+    def rest(self) -> list[str]:
+        """What was printed beside events and notes."""
+        return list(self._rest)
 
     def stop(self) -> None:
         """Nobody waits for it: it ends with the connection."""
@@ -41,29 +68,33 @@ class LiveLog:
     def _read(self) -> None:
         cuts = 0
         while cuts < MOST_CUTS:
-            known, number = len(self._lines), 0
+            known, number = self._count, 0
             try:
                 for number, line in enumerate(self._open(), start=1):
                     if self._stop.is_set():
                         return
-                    if number > len(self._lines):
-                        with self._lock:
-                            self._lines.append(line)
+                    if number > self._count:
+                        self._take(line)
+                        self._count = number
+                self.has_ended = True
                 return
             except EliasError:
                 cuts = 0 if number > known else cuts + 1
             if self._stop.wait(self._wait_s * 2 ** min(cuts, 6)):
                 return
 
-
-def events_in(lines: Iterable[str]) -> Iterator[Mapping[str, Any]]:
-    """The trainer's events, each once and in order."""
-    last = -1
-    for line in lines:
-        event = _json_after(EVENT_PREFIX, line)
-        if event is not None and int(event.get("seq", -1)) > last:
-            last = int(event["seq"])
-            yield event
+    def _take(self, line: str) -> None:
+        """Only this thread writes, and always the text before its number: a reader never sees one without the other."""
+        if line.startswith(EVENT_PREFIX):
+            event = _json_after(EVENT_PREFIX, line)
+            if event is not None and int(event.get("seq", -1)) > (self._numbers[-1] if self._numbers else -1):
+                self._events.append(line.removeprefix(EVENT_PREFIX))
+                self._numbers.append(int(event["seq"]))
+        elif line.startswith(NOTE_PREFIX):
+            if (note := _json_after(NOTE_PREFIX, line)) is not None:
+                self._notes.append(note)
+        else:
+            self._rest.append(line)
 
 
 def notes_in(lines: Iterable[str]) -> Iterator[Mapping[str, Any]]:
