@@ -21,11 +21,15 @@ RunId = Annotated[str, typer.Argument(metavar="RUN", help="A run, by the beginni
 @app.command("list")
 def list_runs(json: Json = False) -> None:
     """All runs, newest first."""
+    from elias.domain.fields import as_json
+    from elias.services.eta import eta_of
+
     with _training() as training:
-        runs = training.stores.runs.list()
-    if json:
-        emit_json(runs)
-        return
+        store, now = training.stores.runs, training.coordinator.means.clock.now()
+        runs = store.list()
+        if json:
+            emit_json([as_json(run) | {"eta": as_json(eta_of(run, store, now))} for run in runs])
+            return
     rows = [(r.id, r.state, r.strategy, r.base.reference, r.corpus.short, r.reason or "") for r in runs]
     emit_table(["run", "state", "strategy", "base", "corpus", ""], rows, empty="no runs yet: elias train begins one")
 
@@ -34,10 +38,13 @@ def list_runs(json: Json = False) -> None:
 def show(run: RunId = "latest", json: Json = False) -> None:
     """One run, with its segments."""
     from elias.cli.carry import describe
+    from elias.cli.progress import clock_of
+    from elias.services.eta import eta_of
 
     with _training() as training:
         found = training.stores.runs.get(_id(training, run))
         segments = training.stores.runs.segments(found.id)
+        eta = eta_of(found, training.stores.runs, training.coordinator.means.clock.now())
         if json:
             emit_json(describe(training, found))
             return
@@ -45,6 +52,11 @@ def show(run: RunId = "latest", json: Json = False) -> None:
     print(f"  base {found.base.reference}, corpus {found.corpus.short} ({found.label}), strategy {found.strategy}")
     if found.artifact:
         print(f"  model {found.artifact}")
+    if eta:
+        low, high = clock_of(eta.seconds.low), clock_of(eta.seconds.high)
+        print(
+            f"  {eta.steps} steps left: {clock_of(eta.seconds.likely)} ({low} to {high}), {eta.ends_at:%d %b %H:%M} UTC"
+        )
     rows = [
         (s.number, s.backend, s.state, s.end.step if s.end else "", s.cost, s.failure.message if s.failure else "")
         for s in segments
