@@ -75,11 +75,15 @@ def test_between_segments_the_wish_is_granted(wish, state):
     assert move == End(state, f"{state} at step 7")
 
 
-@pytest.mark.parametrize("kind", [FailureKind.USER, FailureKind.VERIFICATION, FailureKind.BUDGET])
+@pytest.mark.parametrize("kind", [FailureKind.USER, FailureKind.VERIFICATION])
 def test_what_trying_again_would_not_cure_ends_the_run(kind):
     failed = segment(1, SegmentState.FAILED, 3, kind)
     assert counts_as_failure(failed)
     assert next_move(RUN, [failed], 1) == End(RunState.FAILED, f"{kind} happened")
+
+
+def test_after_a_budget_ran_out_the_next_plan_says_what_it_takes_to_go_on():
+    assert isinstance(next_move(RUN, [segment(1, SegmentState.FAILED, 3, FailureKind.BUDGET)], 0), Begin)
 
 
 def test_a_resumed_run_tries_again_all_the_same():

@@ -12,7 +12,7 @@ from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, TypeAda
 from elias.config.schema import Config
 from elias.domain.label import Label
 from elias.errors import ConfigError, InputError
-from elias.units import parse_span
+from elias.units import Money, parse_span
 
 
 def _span(raw: Any) -> Any:
@@ -43,8 +43,21 @@ def _postgres(url: str | None) -> str | None:
     return url
 
 
+def _money(raw: Any) -> Any:
+    """Text such as `20usd`; a bare number in the file is refused, because nobody could tell its currency."""
+    if raw is None or isinstance(raw, Money):
+        return raw
+    if not isinstance(raw, str):
+        raise ValueError("money is written as text, with its currency")
+    try:
+        return Money.parse(raw)
+    except InputError as error:
+        raise ValueError(error.what) from error
+
+
 _Name = Annotated[str, Field(min_length=1, max_length=63, pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
 _Threads = Annotated[int, Field(ge=1)]
+_Cap = Annotated[Any, BeforeValidator(_money)]
 
 RULES: dict[str, Any] = {
     "node.name": _Name,
@@ -53,6 +66,10 @@ RULES: dict[str, Any] = {
     "store.url": Annotated[str | None, AfterValidator(_postgres)],
     "training.heldout_share": Annotated[float, Field(gt=0, lt=1)],
     "training.threads": _Threads | None,
+    "budget.run": _Cap,
+    "budget.day": _Cap,
+    "budget.month": _Cap,
+    "budget.account": _Cap,
     "serving.threads": _Threads | None,
     "serving.canary": Annotated[str, Field(min_length=1)],
     "gate.rival": Literal["in_service", "base"],
@@ -73,6 +90,10 @@ EXAMPLES: dict[str, str] = {
     "training.lease": '"30s"',
     "training.allow_code": "false",
     "training.threads": "4",
+    "budget.run": '"20usd"',
+    "budget.day": '"5usd"',
+    "budget.month": '"50usd"',
+    "budget.account": '"500usd"',
     "serving.engine": '"llamacpp"',
     "serving.threads": "4",
     "serving.canary": '"Say hello."',

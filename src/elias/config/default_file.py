@@ -29,6 +29,12 @@ DEFAULT_FILE = """\
 # allow_code = false            # whether Python code that comes with a model may run
 # threads = 4                   # default: all that the process may use
 
+[budget]
+# run = "20usd"                 # caps on money, none by default; without this one a run spends only its own --budget
+# day = "5usd"                  # of all runs together, from midnight to midnight UTC
+# month = "50usd"
+# account = "500usd"            # of all that is ever spent
+
 [gate]
 # metric = "heldout_loss"
 # rival = "in_service"          # or "base"

@@ -10,6 +10,7 @@ from typing import Any
 
 from elias.domain.label import Label
 from elias.domain.verdict import GateRule
+from elias.units import Money
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -46,6 +47,18 @@ class Training:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Budget:
+    """Caps on money, none where not set; days and months are UTC's."""
+
+    run: Money | None = None
+    """Of any run; the budget of those that bring none of their own."""
+    day: Money | None = None
+    month: Money | None = None
+    account: Money | None = None
+    """Of all that is ever spent from this store."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Serving:
     engine: str | None = None
     """An `elias.engines` entry point; None takes the first that can serve the model."""
@@ -61,6 +74,7 @@ class Config:
     store: Store = field(default_factory=Store)
     capture: Capture = field(default_factory=Capture)
     training: Training = field(default_factory=Training)
+    budget: Budget = field(default_factory=Budget)
     gate: GateRule = field(default_factory=GateRule)
     evaluators: tuple[str, ...] = ("heldout_loss", "doctests")
     serving: Serving = field(default_factory=Serving)

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from elias.domain.run import Bounds, Checkpoint, Run, RunState, Segment, SegmentState, Wish
 from elias.units import FREE, Money
-from elias_trainer.contract import FailureKind
+from elias_trainer.contract import AtDeadline, FailureKind, Limits
 
 MOST_FAILURES = 5
 """Segments in a row that ended badly without a new checkpoint."""
-CURABLE = (FailureKind.CAPACITY, FailureKind.PREEMPTED, FailureKind.INFRASTRUCTURE)
+CURABLE = (FailureKind.CAPACITY, FailureKind.PREEMPTED, FailureKind.INFRASTRUCTURE, FailureKind.BUDGET)
+"""Of a budget that ran out, planning anew says what it takes to go on."""
 NO_QUOTA_WAIT = timedelta(hours=1)
 SHORTEST_END = timedelta(seconds=1)
 """Given to the last segment of a run whose time is over: it loads the newest checkpoint and writes the adapter."""
@@ -108,6 +109,20 @@ def time_left(bounds: Bounds, segments: Sequence[Segment], now: datetime) -> tim
     limits = [bounds.train_for - time_spent(segments)] if bounds.train_for else []
     limits += [bounds.by - now] if bounds.by else []
     return max(SHORTEST_END, min(limits)) if limits else None
+
+
+def limits(run: Run, segments: Sequence[Segment], span: timedelta | None, now: datetime) -> Limits:
+    """What the trainer of a segment that long is held to; the last one of a run's time writes the adapter."""
+    left = time_left(run.bounds, segments, now)
+    is_last = left is not None and span is not None and left <= max(span, SHORTEST_END)
+    start, steps = newest_checkpoint(segments), run.bounds.segment_steps
+    found = Limits(
+        seconds=span.total_seconds() if span else None,
+        at_deadline=AtDeadline.FINISH if is_last else AtDeadline.PAUSE,
+        stop_at_step=(start.step if start else 0) + steps if steps else None,
+    )
+    every = run.checkpoint_every
+    return found if every is None else replace(found, checkpoint_every_s=every.total_seconds())
 
 
 def _stopped_at(segments: Sequence[Segment], how: str) -> str:

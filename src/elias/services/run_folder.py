@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from elias.domain.run import Checkpoint, Segment
-from elias.errors import DigestMismatch, DiskFull, StoreError
+from elias.errors import DigestMismatch, DiskFull, StoreError, VerificationError
 from elias_trainer.contract import (
     Digest,
     EventKind,
@@ -237,3 +237,13 @@ def _file_digests(folder: Path) -> dict[str, Digest]:
         return file_digests(folder)
     except ValueError as error:
         raise DigestMismatch(str(error), fix=_RESUME, kept=_EARLIER) from error
+
+
+def belonging(result: Result | None, segment: Segment, folder: RunFolder) -> Result:
+    """Of the job that the segment took along: one that was adopted did another one's job than its number says."""
+    if result is None or (result.run, result.segment) != (segment.run, folder.job(segment.number).segment):
+        raise VerificationError(
+            f"result.json of {segment.key} is missing or of another segment",
+            fix=f"elias run resume {segment.run} goes on from its newest checkpoint",
+        )
+    return result

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from elias.domain.offer import Offer
-from elias.domain.plan import PlannedSegment
+from elias.domain.plan import Plan, PlannedSegment
 from elias.domain.run import Run, Segment
 from elias.domain.spend import (
     COMPUTE,
@@ -24,7 +24,7 @@ from elias.domain.spend import (
     tightest,
     total,
 )
-from elias.errors import EliasError, OverBudget, Refused
+from elias.errors import EliasError, NotStarted, OverBudget, Refused, WorldError
 from elias.ports.backend import Backend, Status
 from elias.ports.stores import SpendStore
 from elias.units import FREE, Clock, Money
@@ -55,6 +55,15 @@ def affordable(offer: Offer, money: Money) -> timedelta | None:
     return timedelta(seconds=left * 3600 // offer.hourly.micro_usd)
 
 
+def shortest_cost(offer: Offer) -> Money:
+    return total(cost_parts(offer, SHORTEST))
+
+
+def is_certain(error: EliasError, *, was_sent: bool) -> bool:
+    """Whether an error of `submit` says that nothing was begun; `was_sent` says that it may have been begun before."""
+    return isinstance(error, NotStarted) or not (was_sent or isinstance(error, WorldError))
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AtCap:
     """A run that may not spend what it needs now."""
@@ -75,6 +84,14 @@ def at_cap(found: Sequence[Room], needed: Money, run: str, now: datetime) -> AtC
         return AtCap(reason=f"{error.what} (fix: {error.fix}; then: elias run resume {run})", until=None)
     goes_on = f"goes on at {until:%Y-%m-%d %H:%M} UTC"
     return AtCap(reason=f"{error.what}; {goes_on} (sooner: {error.fix})", until=until)
+
+
+def kept_by_cap(found: Sequence[Room], rich: Plan, run: str, now: datetime) -> AtCap | None:
+    """What keeps a run from `rich`, its plan if money were plenty; None where money is not in the way."""
+    if not rich.segments:
+        return None
+    least = at_cap(found, shortest_cost(rich.segments[0].offer), run, now)
+    return least or (at_cap(found, rich.reserve, run, now) if rich.reserve < PLENTY else None)
 
 
 def _opens_at(room: Room, needed: Money, now: datetime) -> datetime | None:
@@ -154,19 +171,28 @@ class Purse:
         bill = [Part(name=COMPUTE, amount=status.cost)]
         self.store.settle(_claim(segment), bill, self._now(), str(status.state))
 
+    def let_go_next(self, run: Run, segments: Sequence[Segment]) -> None:
+        """What a crash may have left between reserving for the next segment and writing that one down."""
+        number = max((segment.number for segment in segments), default=0) + 1
+        self.let_go(run, Segment(run=run.id, number=number, backend="").key, "it was not begun")
+
     def let_go(self, run: Run, key: str, why: str) -> None:
         """Give back what is held for a segment that was never written down, and so never launched."""
         if self.store and (lines := self.store.entries(key=key)) and is_open(lines):
             claim = Claim(key=key, run=run.id, backend=lines[-1].backend)
             self.store.settle(claim, (), self._now(), why)
 
-    def settle_late(self, run: Run, segments: Sequence[Segment], backends: Mapping[str, Backend]) -> Sequence[Segment]:
+    def settle_late(
+        self, run: Run, segments: Sequence[Segment], places: Callable[[], Mapping[str, Backend]]
+    ) -> Sequence[Segment]:
         """Ask again after ended segments whose cost was not known then; those that it is known of now, with it."""
         if self.store is None:
             return []
         kept = {a.claim.key for a in self.store.accounts() if a.claim.run == run.id and a.reserved > FREE}
-        lost = [s for s in segments if s.key in kept and s.state.is_final and s.handle and s.backend in backends]
-        return [settled for segment in lost if (settled := self._ask_after(segment, backends[segment.backend]))]
+        lost = [s for s in segments if s.key in kept and s.state.is_final and s.handle]
+        backends = places() if lost else {}
+        found = [(segment, backends[segment.backend]) for segment in lost if segment.backend in backends]
+        return [settled for segment, place in found if (settled := self._ask_after(segment, place))]
 
     def _ask_after(self, segment: Segment, backend: Backend) -> Segment | None:
         try:
@@ -205,6 +231,10 @@ class Purse:
     def _now(self) -> datetime:
         assert self.clock is not None
         return self.clock.now()
+
+
+EMPTY = Purse()
+"""Pays for nothing."""
 
 
 def _claim(segment: Segment) -> Claim:

@@ -15,29 +15,30 @@ from typing import Any
 from elias.domain.corpus import Corpus
 from elias.domain.offer import Need, Offer
 from elias.domain.plan import Plan, PlannedSegment
-from elias.domain.run import Run, RunState, Segment, SegmentState
-from elias.errors import BackendError, EliasError, StoreError, VerificationError
+from elias.domain.run import Run, RunState, Segment, SegmentState, Wish
+from elias.errors import BackendError, EliasError, OverBudget, StoreError, VerificationError
 from elias.ports.backend import Backend, Bundle, CanForget, NeedsLease, Status
 from elias.ports.durable import Steps
 from elias.ports.stores import BlobStore, CorpusStore, RunStore
 from elias.services.follow import Follower, failure_of, status_from_json, status_to_json
 from elias.services.next_move import (
-    SHORTEST_END,
     Begin,
     End,
     Finish,
     GoOn,
     counts_as_failure,
-    money_left,
+    limits,
     newest_checkpoint,
     next_move,
     time_left,
 )
 from elias.services.plan import Ask, plan_segment
-from elias.services.run_folder import CORPUS, TRAINER, RunFolder, disk_errors, file_input, with_base_digest
+from elias.services.run_folder import CORPUS, TRAINER, RunFolder, belonging, disk_errors, file_input, with_base_digest
 from elias.services.run_share import RunShare
-from elias.units import Clock, instant, rfc3339
-from elias_trainer.contract import AtDeadline, Digest, Input, Job, Lease, Limits, Result
+from elias.services.sending import ASK_AGAIN, Sender
+from elias.services.spend import EMPTY, LOOK_AGAIN, PLENTY, AtCap, Purse, kept_by_cap
+from elias.units import Clock, Money, instant, rfc3339
+from elias_trainer.contract import Digest, Input, Job, Lease
 
 WORKFLOW = "train/1"
 """Raise the number when work begun under the old steps can no longer go on under the new."""
@@ -61,6 +62,8 @@ class Means:
     """Holds a folder for each run."""
     clock: Clock
     node: str
+    purse: Purse = EMPTY
+    """This one is empty: nothing that costs money is begun."""
     share: RunShare = RunShare()
     """With the other nodes of the store."""
 
@@ -77,6 +80,8 @@ class Coordinator:
         self.means = means
         self.pace = pace or Pace()
         self.follower = Follower(runs=means.runs, clock=means.clock, poll_every=self.pace.poll_every, node=means.node)
+
+        self.sender = Sender(runs=means.runs, purse=means.purse, clock=means.clock)
 
     def stop(self) -> None:
         """Let every step in flight end unfinished; the trainers pause by themselves unless somebody goes on."""
@@ -105,14 +110,25 @@ class Coordinator:
                 return
             number = move["segment"]
             refused = steps.step("submit", self.submit, run_id, number)
+            if refused and "ask_again" in refused:
+                steps.step("wait", self.wait_out, run_id, refused["ask_again"])
+                continue
             status = refused or steps.step("follow", self.follow, run_id, number)
             failures = failures + 1 if steps.step("collect", self.collect, run_id, number, status) else 0
 
     # The steps
 
     def plan_next(self, run_id: str, failures: int) -> dict[str, Any]:
-        runs = self.means.runs
-        run, segments = runs.get(run_id), runs.segments(run_id)
+        run, segments = self.means.runs.get(run_id), self.means.runs.segments(run_id)
+        for settled in self.means.purse.settle_late(run, segments, lambda: self.means.backends(run.strategy)):
+            self.means.runs.put_segment(settled)
+        move = self._next(run, failures)
+        if move["do"] != "segment":
+            self.means.purse.let_go_next(run, segments)
+        return move
+
+    def _next(self, run: Run, failures: int) -> dict[str, Any]:
+        runs, run_id, segments = self.means.runs, run.id, self.means.runs.segments(run.id)
         self.means.share.bring(run, self._folder(run), segments)
         match next_move(run, segments, failures):
             case GoOn(segment):
@@ -135,27 +151,36 @@ class Coordinator:
         """Until that instant, or until the user wants something else."""
         self.follower.wait(run_id, instant(until))
 
+    def wait_out(self, run_id: str, until: str) -> None:
+        """Until that instant, whatever the user wants: a place is not asked without a pause."""
+        self.follower.wait(run_id, instant(until), heeds=tuple(Wish))
+
     def submit(self, run_id: str, number: int) -> dict[str, Any] | None:
-        """None once the place has it; else how it was refused."""
+        """None once the place has it; else how it was refused, or when to ask again what became of it."""
         run, segment = self._run_and_segment(run_id, number)
         if segment.state.is_final or segment.handle:
             return None
+        folder = self._folder(run)
         try:
             backend = self._backend(run, segment)
-            bundle = Bundle(job=self._folder(run).job(number), folder=self._folder(run).inputs(number), label=run.label)
-            handle = backend.submit(segment.key, bundle, self._offer(backend, run, segment))
         except EliasError as error:
-            ended = self.means.clock.now()
-            return status_to_json(Status(state=SegmentState.FAILED, ended_at=ended, failure=failure_of(error)))
-        self.means.runs.put_segment(replace(segment, handle=handle, started_at=self.means.clock.now()))
-        return None
+            return self.sender.not_sent(run, segment, error)
+
+        def load() -> tuple[Bundle, Offer]:
+            bundle = Bundle(job=folder.job(number), folder=folder.inputs(number), label=run.label)
+            return bundle, self._offer(backend, run, segment)
+
+        return self.sender.send(run, segment, backend, load)
 
     def follow(self, run_id: str, number: int) -> dict[str, Any]:
         run, segment = self._run_and_segment(run_id, number)
         try:
-            return status_to_json(self.follower.follow(self._backend(run, segment), segment))
+            held = self.means.purse.held(segment.key)
+            return status_to_json(self.follower.follow(self._backend(run, segment), segment, held))
         except EliasError as error:
-            return status_to_json(Status(state=SegmentState.FAILED, failure=failure_of(error)))
+            return status_to_json(
+                Status(state=SegmentState.FAILED, failure=failure_of(error), cost_is_final=segment.sent_at is None)
+            )
 
     def collect(self, run_id: str, number: int, answer: dict[str, Any]) -> bool:
         """Bring home and check what the segment left, write down its end; whether it counts as a failure."""
@@ -173,6 +198,7 @@ class Coordinator:
         ended = replace(ended, ended_at=status.ended_at or self.means.clock.now())
         earlier = [s for s in self.means.runs.segments(run_id) if s.number < number]
         self.means.share.keep_outputs(run, self._folder(run), [*earlier, ended])
+        self.means.purse.close(segment, status)
         self.means.runs.put_segment(ended)
         return counts_as_failure(ended)
 
@@ -195,35 +221,47 @@ class Coordinator:
 
     def preview(self, run: Run) -> Plan:
         """What `plan_next` would choose for a run that has not begun; changes nothing."""
-        return self._plan(run, (), self.means.corpora.get(run.corpus))
+        corpus = self.means.corpora.get(run.corpus)
+        plan = self._plan(run, (), corpus, self.means.purse.left(run))
+        capped = None if plan.segments else self._at_cap(run, (), corpus, run.id)
+        return replace(plan, reason=capped.reason, wait_until=capped.until) if capped else plan
 
     def break_off(self, run_id: str, why: str) -> None:
         self.means.runs.update(run_id, state=RunState.FAILED, reason=f"{why} (fix: see the node's log)")
 
     # What the steps are made of
 
-    def _plan(self, run: Run, segments: Sequence[Segment], corpus: Corpus) -> Plan:
+    def _plan(self, run: Run, segments: Sequence[Segment], corpus: Corpus, budget: Money | None) -> Plan:
         now, need = self.means.clock.now(), self._need(run, corpus)
         offers = [offer for place in self.means.backends(run.strategy).values() for offer in place.offers(need)]
         spans = [s for s in (time_left(run.bounds, segments, now), run.bounds.segment) if s is not None]
-        budget = money_left(run.bounds, segments)
         return plan_segment(Ask(label=run.label, now=now, span=min(spans, default=None), budget_left=budget), offers)
 
     def _begin(self, run: Run, segments: Sequence[Segment], number: int) -> dict[str, Any]:
-        now = self.means.clock.now()
+        now, purse = self.means.clock.now(), self.means.purse
+        key = Segment(run=run.id, number=number, backend="").key
         try:
             corpus = self.means.corpora.get(run.corpus)
-            plan = self._plan(run, segments, corpus)
+            plan = self._plan(run, segments, corpus, purse.left(run, key))
             if not plan.segments:
-                return self._nowhere(run, plan.wait_until, plan.reason)
+                return self._nowhere(run, plan, self._at_cap(run, segments, corpus, key))
+            planned = purse.secure(run, key, plan.segments[0])
             with disk_errors(self._folder(run).root):
-                self._prepare(run, segments, corpus, number, plan.segments[0])
+                self._prepare(run, segments, corpus, number, planned)
+        except OverBudget as error:  # others were quicker, or it costs more than the plan said: look at it anew
+            return self._wait(run, now + ASK_AGAIN, _line(error))
         except BackendError as error:
             return self._wait(run, now + timedelta(minutes=1), _line(error))
         except EliasError as error:
             self._fail(run.id, error)
             return {"do": "end"}
         return {"do": "segment", "segment": number}
+
+    def _at_cap(self, run: Run, segments: Sequence[Segment], corpus: Corpus, key: str) -> AtCap | None:
+        """Whether a run that nothing takes would be taken for more money than the caps leave."""
+        if not (rooms := self.means.purse.rooms(run, key)):
+            return None
+        return kept_by_cap(rooms, self._plan(run, segments, corpus, PLENTY), run.id, self.means.clock.now())
 
     def _prepare(
         self, run: Run, segments: Sequence[Segment], corpus: Corpus, number: int, planned: PlannedSegment
@@ -252,7 +290,7 @@ class Coordinator:
             base=run.base,
             corpus=Input(path=CORPUS, digest=corpus.train),
             recipe=run.recipe,
-            limits=self._limits(run, segments, planned),
+            limits=limits(self._paced(run), segments, planned.span, self.means.clock.now()),
             checkpoint=checkpoint,
             trainer=file_input(TRAINER, trainer).digest,
             lease=Lease(path=LEASE_FILE, seconds=self.pace.lease.total_seconds()) if leased else None,
@@ -265,17 +303,8 @@ class Coordinator:
         self.means.runs.put_segment(segment)
         self.means.runs.update(run.id, state=RunState.RUNNING, reason=None, node=self.means.node)
 
-    def _limits(self, run: Run, segments: Sequence[Segment], planned: PlannedSegment) -> Limits:
-        left = time_left(run.bounds, segments, self.means.clock.now())
-        is_last = left is not None and planned.span is not None and left <= max(planned.span, SHORTEST_END)
-        start, steps = newest_checkpoint(segments), run.bounds.segment_steps
-        every = self.pace.checkpoint_every if run.checkpoint_every is None else run.checkpoint_every
-        return Limits(
-            seconds=planned.span.total_seconds() if planned.span else None,
-            at_deadline=AtDeadline.FINISH if is_last else AtDeadline.PAUSE,
-            checkpoint_every_s=every.total_seconds(),
-            stop_at_step=(start.step if start else 0) + steps if steps else None,
-        )
+    def _paced(self, run: Run) -> Run:
+        return run if run.checkpoint_every is not None else replace(run, checkpoint_every=self.pace.checkpoint_every)
 
     def _bring_home(self, run: Run, segment: Segment) -> None:
         folder = self._folder(run)
@@ -295,22 +324,26 @@ class Coordinator:
             end=folder.verified_checkpoint(segment.number) if segment.handle else None,
         )
         if status.state is SegmentState.DONE:
-            folder.verify_adapter(segment.number, _belonging(result, segment, folder))
+            folder.verify_adapter(segment.number, belonging(result, segment, folder))
         return ended
 
     def _is_whole(self, run: Run, segment: Segment) -> bool:
         """An adapter that was damaged since it came home is made again, from the newest checkpoint."""
         folder = self._folder(run)
         try:
-            folder.verify_adapter(segment.number, _belonging(folder.result(segment.number), segment, folder))
+            folder.verify_adapter(segment.number, belonging(folder.result(segment.number), segment, folder))
         except (VerificationError, StoreError):
             return False
         return True
 
-    def _nowhere(self, run: Run, until: Any, reason: str | None) -> dict[str, Any]:
-        if until is not None:
-            return self._wait(run, until, reason)
-        self.means.runs.update(run.id, state=RunState.FAILED, reason=reason)
+    def _nowhere(self, run: Run, plan: Plan, capped: AtCap | None) -> dict[str, Any]:
+        """Wait where a cap or a quota will change by itself; at a cap that stays, pause until somebody raises it."""
+        reason = capped.reason if capped else plan.reason
+        moments = [moment for moment in (capped.until if capped else None, plan.wait_until) if moment is not None]
+        if moments:
+            soon = [self.means.clock.now() + LOOK_AGAIN] if capped else []
+            return self._wait(run, min([*moments, *soon]), reason)
+        self.means.runs.update(run.id, state=RunState.PAUSED if capped else RunState.FAILED, reason=reason)
         return {"do": "end"}
 
     def _fail(self, run_id: str, error: EliasError) -> None:
@@ -355,16 +388,6 @@ class Coordinator:
         run, segments = self.means.runs.get(run_id), self.means.runs.segments(run_id)
         self.means.share.bring(run, self._folder(run), segments)
         return run, next(s for s in segments if s.number == number)
-
-
-def _belonging(result: Result | None, segment: Segment, folder: RunFolder) -> Result:
-    """Of the job that the segment took along: one that was adopted did another one's job than its number says."""
-    if result is None or (result.run, result.segment) != (segment.run, folder.job(segment.number).segment):
-        raise VerificationError(
-            f"result.json of {segment.key} is missing or of another segment",
-            fix=f"elias run resume {segment.run} goes on from its newest checkpoint",
-        )
-    return result
 
 
 def _line(error: EliasError) -> str:

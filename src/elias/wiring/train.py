@@ -27,6 +27,7 @@ from elias.services.runs import Runs, Wanted, new_run
 from elias.services.train import WORKFLOW, Coordinator, Means, Pace
 from elias.units import Clock
 from elias.wiring.plugins import load_plugin, plugin_names
+from elias.wiring.spend import open_purse
 from elias.wiring.stores import Stores, missing_node_package, open_engine, open_stores
 from elias_trainer.contract import STARTER, Digest
 
