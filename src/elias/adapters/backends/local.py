@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from elias.adapters.backends.bundle import refuse_by_label, verify_bundle
+from elias.adapters.backends.last_words import last_words
 from elias.adapters.backends.launching import Launching, LocalSettings, read_json, touch
 from elias.adapters.backends.output import bring_home, checkpoints, read_events, read_result
 from elias.adapters.backends.process import ProcessIdentity
@@ -26,7 +27,6 @@ from elias.units import FREE, rfc3339
 from elias_trainer.contract import EVENT_PREFIX, FailureKind, Job, Outcome, Precision, Result, write_whole
 
 CANCEL_GRACE_S = 4.0
-LOG_TAIL_BYTES = 2000
 
 
 class LocalBackend:
@@ -203,8 +203,8 @@ class LocalBackend:
         ended = read_json(segment / "exit.json")
         how = _manner(ended["code"]) if ended else "vanished"
         kept = "its newest checkpoint is kept" if checkpoints(segment / "out") else "it had written no checkpoint yet"
-        last = _last_line(segment / "log.txt")
-        message = f"the trainer {how} without a result; {kept}" + (f"; its last line: {last}" if last else "")
+        last = last_words(segment / "log.txt")
+        message = f"the trainer {how} without a result; {kept}" + (f"; its last words: {last}" if last else "")
         return SegmentFailure(kind=FailureKind.INFRASTRUCTURE, message=message, fix=f"see {segment / 'log.txt'}")
 
     def _end(
@@ -252,11 +252,3 @@ def _lease_path(bundle: Bundle) -> str | None:
 
 def _size(folder: Path) -> int:
     return sum(p.stat().st_size for p in folder.rglob("*") if p.is_file())
-
-
-def _last_line(log: Path) -> str:
-    if not log.exists():
-        return ""
-    tail = log.read_bytes()[-LOG_TAIL_BYTES:].decode("utf-8", "replace")
-    lines = [line.strip() for line in tail.splitlines() if line.strip() and not line.startswith(EVENT_PREFIX)]
-    return lines[-1] if lines else ""
