@@ -36,6 +36,31 @@ QUICK = {
     "http_read": "10s",
 }
 
+QUICK_TESTS = (
+    "runs_to_its_end_and_comes_home_whole",
+    "a_trainer_that_vanishes",
+    "a_handle_nobody_knows",
+    "no_step_is_lost_or_repeated[private]",
+    "no_capacity_costs_nothing",
+    "a_quota_that_is_used_up",
+    "finds_the_job_again_in_another_process",
+    "is_not_as_ordered_is_stopped",
+    "a_corrupted_model_is_noticed",
+    "cancelled_before_it_was_sent",
+    "no_byte_of_it_is_readable_in_s3",
+    "secret_data_is_refused",
+    "a_node_killed_between_two_calls",
+)
+"""Those of the tests with jobs that `make quick` runs; `make test` runs all. Some come from the shared suite."""
+WITH_JOBS = ("test_sagemaker_suite", "test_faults", "test_privacy", "test_runs")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        is_ours = "adapters/sagemaker/" in item.nodeid and any(f"/{name}.py" in item.nodeid for name in WITH_JOBS)
+        if is_ours and not any(name in item.nodeid for name in QUICK_TESTS):
+            item.add_marker(pytest.mark.slow)
+
 
 @pytest.fixture
 def emulated(tmp_path: Path) -> Iterator[SageMakerEmulator]:
@@ -58,6 +83,8 @@ def account(emulated: SageMakerEmulator, tmp_path: Path, monkeypatch: pytest.Mon
 
 class Account:
     """Looks into the emulated account from outside."""
+
+    bucket = BUCKET
 
     def __init__(self, emulated: SageMakerEmulator) -> None:
         self._session = boto3.Session(aws_access_key_id="AKIALOOK", aws_secret_access_key="x", region_name=REGION)
@@ -85,7 +112,7 @@ class Account:
             for e in found
         }
 
-    def keys(self, prefix: str = "") -> list[str]:
+    def names(self, prefix: str = "") -> list[str]:
         pages = self.s3.get_paginator("list_objects_v2").paginate(Bucket=BUCKET, Prefix=prefix)
         return [entry["Key"] for page in pages for entry in page.get("Contents", [])]
 
@@ -133,6 +160,7 @@ class Place:
     account: Account
     home: Path
     key: str = "faults-0001"
+    bucket: str = BUCKET
     variant: str = ON_DEMAND
 
     def fault(self, kind: FaultKind, call: str = "CreateTrainingJob", **more: Any) -> None:

@@ -10,16 +10,17 @@ import base64
 import json
 import os
 import shutil
+import threading
 import urllib.parse
 import zlib
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from elias.adapters.backends.sagemaker.client import Clients, aws_errors
-from elias.errors import BackendError, DigestMismatch, DiskFull, NotFound
+from elias.errors import BackendError, DigestMismatch, DiskFull, EliasError, NotFound
 from elias_trainer.contract import Digest, canonical_json, digest_file, sync_folder, write_whole
 
 PART_BYTES = 16 * 2**20
@@ -98,15 +99,18 @@ class Bucket:
             self._write(key, upload, part_bytes, {})
         missing = [n for n in range(1, -(-size // part_bytes) + 1) if n not in done]
         parts = _Parts(path=path, key=key, upload=upload, part_bytes=part_bytes)
+        failed = threading.Event()
         with ThreadPoolExecutor(WORKERS) as pool:
-            futures = [pool.submit(self._send_part, parts, number) for number in missing]
-            try:
-                for number, future in zip(missing, futures, strict=True):
-                    done[number] = future.result()
+            futures = {pool.submit(self._send_part, parts, number, failed): number for number in missing}
+            errors = []
+            for future in as_completed(futures):
+                if error := future.exception():
+                    errors.append(error)  # parts on their way still count when they arrive
+                elif part := future.result():
+                    done[futures[future]] = part
                     self._write(key, upload, part_bytes, done)
-            except BaseException:
-                pool.shutdown(cancel_futures=True)
-                raise
+        if errors:
+            raise errors[0]
         listed = [{"PartNumber": n, "ETag": etag, "ChecksumCRC32": crc} for n, (etag, crc) in sorted(done.items())]
         with aws_errors(f"finishing {key}"):
             self._s3.complete_multipart_upload(
@@ -114,19 +118,25 @@ class Bucket:
             )
         self._forget(key)
 
-    def _send_part(self, parts: _Parts, number: int) -> tuple[str, str]:
-        """Its ETag and checksum."""
+    def _send_part(self, parts: _Parts, number: int, failed: threading.Event) -> tuple[str, str] | None:
+        """Its ETag and checksum; None where another part has failed before it began."""
+        if failed.is_set():
+            return None
         data = parts.read(number)
         crc = _crc(data)
-        with aws_errors(f"sending {parts.key}, part {number}"):
-            answer = self._s3.upload_part(
-                Bucket=self.name,
-                Key=parts.key,
-                UploadId=parts.upload,
-                PartNumber=number,
-                Body=data,
-                ChecksumCRC32=crc,
-            )
+        try:
+            with aws_errors(f"sending {parts.key}, part {number}"):
+                answer = self._s3.upload_part(
+                    Bucket=self.name,
+                    Key=parts.key,
+                    UploadId=parts.upload,
+                    PartNumber=number,
+                    Body=data,
+                    ChecksumCRC32=crc,
+                )
+        except EliasError:
+            failed.set()
+            raise
         return str(answer["ETag"]), crc
 
     def _under_way(self, key: str, part_bytes: int) -> tuple[str | None, dict[int, tuple[str, str]]]:
