@@ -173,13 +173,21 @@ class InstanceOffers:
         return listed
 
 
+Sources = tuple[Prices, Quotas, History]
+
+
 def instance_offers(context: BackendContext, clients: Clients) -> InstanceOffers:
     """Of the account that `clients` reach. Raises ConfigError where no region is set."""
-    settings, region = clients.settings, clients.region
-    ask = (lambda: clients.get("pricing", LIST_REGION)) if settings.live_prices else None
+    return InstanceOffers(context.name, clients.region, clients.settings, sources_of(context, clients))
+
+
+def sources_of(context: BackendContext, clients: Clients) -> Sources:
+    """Where prices, quotas and the risk of spot are known from. Raises ConfigError where no region is set."""
+    region = clients.region
+    ask = (lambda: clients.get("pricing", LIST_REGION)) if clients.settings.live_prices else None
     prices = Prices(ask, region, context.home, context.clock)
     quotas = Quotas(lambda: clients.get("service-quotas"), region, context.home, context.clock)
-    return InstanceOffers(context.name, region, settings, (prices, quotas, History(context.home)))
+    return prices, quotas, History(context.home)
 
 
 def shape_of(need: Need) -> ModelShape | None:

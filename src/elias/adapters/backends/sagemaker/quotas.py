@@ -73,6 +73,11 @@ class Quotas:
         kept = self._kept()
         if kept is not None and self._clock.now() - kept[0] <= KEPT_FOR:
             return kept[1]
+        return self.refresh()
+
+    def refresh(self) -> Mapping[tuple[str, bool], InstanceQuota]:
+        """The same, listed now."""
+        kept = self._kept()
         if self._failed and self._clock.now() - self._failed[0] < TRY_AGAIN:
             return kept[1] if kept else {}
         try:

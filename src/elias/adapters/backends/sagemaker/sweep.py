@@ -9,7 +9,7 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from elias.adapters.backends.sagemaker.client import DENIED, Clients, aws_errors, error_code
+from elias.adapters.backends.sagemaker.client import DENIED, MISSING, Clients, aws_errors, error_code
 from elias.adapters.backends.sagemaker.instances import table
 from elias.adapters.backends.sagemaker.jobs import Jobs, plain
 from elias.adapters.backends.sagemaker.names import (
@@ -155,7 +155,7 @@ class Sweep:
         with aws_errors("listing keys"):
             pages = kms.get_paginator("list_aliases").paginate()
             aliases = {alias["TargetKeyId"]: alias["AliasName"] for page in pages for alias in page["Aliases"]
-                       if alias["AliasName"].startswith("alias/") and "TargetKeyId" in alias}  # fmt: skip
+                       if "TargetKeyId" in alias and not alias["AliasName"].startswith("alias/aws/")}  # fmt: skip
         in_use = self._clients.kms_key()
         for key, alias in sorted(aliases.items(), key=lambda pair: pair[1]):
             if self._key_tags(key).items() >= SETUP_TAGS.items():
@@ -168,12 +168,12 @@ class Sweep:
                 )
 
     def _key_tags(self, key: str) -> dict[str, str]:
-        """None of a key that these credentials may not look at: it is not one of ours."""
+        """None of a key that is gone, or that these credentials may not look at: it is not one of ours."""
         with aws_errors(f"reading the tags of key {key}"):
             try:
                 found = self._clients.get("kms").list_resource_tags(KeyId=key)["Tags"]
             except ClientError as error:
-                if error_code(error) in DENIED:
+                if error_code(error) in (*DENIED, *MISSING):
                     return {}
                 raise
         return from_tags(found, "TagKey", "TagValue")
