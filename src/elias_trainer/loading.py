@@ -5,10 +5,11 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file
@@ -95,11 +96,12 @@ def load(job: Job, folder: Path, cache: Path | None, events: Events, ledger: Led
 
 
 def _device_map(job: Job, cache: Path | None, device: Device, ranks: Ranks) -> str | None:
-    """Layers are spread when one process has several GPUs and the first cannot hold the weights."""
+    """Layers are spread when one process has several GPUs and the first cannot hold the model at work."""
     if not device.is_cuda or ranks.world_size > 1 or torch.cuda.device_count() < 2:
         return None
     files = model_folder(find_base(job.base, cache), job.base, cache)
-    return "balanced" if exceeds_one_device(device, job.recipe, _parameters_in(files)) else None
+    config = json.loads((files / "config.json").read_bytes())
+    return "balanced" if exceeds_one_device(device, job.recipe, _parameters_in(files, config), config) else None
 
 
 def _load_base(job: Job, cache: Path | None, device: Device, device_map: str | None) -> LoadedBase:
@@ -113,8 +115,7 @@ def _load_base(job: Job, cache: Path | None, device: Device, device_map: str | N
     )
 
 
-def _parameters_in(folder: Path) -> int:
-    config = json.loads((folder / "config.json").read_bytes())
+def _parameters_in(folder: Path, config: Mapping[str, Any]) -> int:
     is_half = (config.get("dtype") or config.get("torch_dtype")) in ("bfloat16", "float16")
     return sum(path.stat().st_size for path in folder.glob("*.safetensors")) // (2 if is_half else 4)
 
@@ -188,7 +189,7 @@ def _resume(work: Work, start: Start) -> None:
 
 def _scaler(device: Device) -> torch.amp.GradScaler | None:
     is_fp16 = device.precision is Precision.FP16
-    return torch.amp.GradScaler("cuda", init_scale=_FIRST_LOSS_SCALE) if is_fp16 else None
+    return torch.amp.GradScaler(device.kind, init_scale=_FIRST_LOSS_SCALE) if is_fp16 else None
 
 
 @contextmanager
