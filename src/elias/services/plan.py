@@ -1,18 +1,27 @@
-"""Which place takes the next segment: the cheapest that may, can and has time left; and why not the others."""
+"""Which place takes the next segment, and for how long; and why not the others.
+
+Where it is known how much there is to do, by the planner: the first segment of the best plan for the whole run from
+here. Where it is not, or where the run ends with its time, by a rule: the cheapest place that may, can and has time.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from elias.domain.label import Label
 from elias.domain.offer import Offer
 from elias.domain.plan import NotTaken, Plan, PlannedSegment
+from elias.services.planner.explain import explained
+from elias.services.planner.outlook import Outlook
+from elias.services.planner.problem import SHORTEST, Problem, RunAsk
+from elias.services.planner.single import plan_run
 from elias.units import FREE, Money, rfc3339
 
-SHORTEST = timedelta(minutes=2)
-"""Below this a rented or rationed segment is spent on loading the base; it is not begun."""
+LONGEST_WAIT = timedelta(hours=1)
+"""Before it is planned again: prices, quotas and the user's mind may have changed."""
+AS_LIKELY_AS_NOT = 0.5
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -27,6 +36,20 @@ class Ask:
     """None has no budget: nothing that costs money is taken."""
 
 
+def next_segment(ask: Ask, outlook: Outlook) -> Plan:
+    """The plan from here; `wait_until` and `reason` where nothing is to be begun before that."""
+    offers = [sight.offer for sight in outlook.sights]
+    problem = outlook.problem() if outlook.run.bounds.train_for is None else None
+    if problem is None:
+        return plan_segment(ask, offers)
+    plan = _likeliest(problem, problem.runs[0])
+    if plan.is_in_time is not True and not _is_worth_going_on(plan):
+        return _what_is_free(ask, problem, offers)
+    if plan.wait_until is not None:
+        return replace(plan, wait_until=min(plan.wait_until, ask.now + LONGEST_WAIT))
+    return replace(plan, segments=(_fitted(ask, plan), *plan.segments[1:]))
+
+
 def plan_segment(ask: Ask, offers: Sequence[Offer]) -> Plan:
     """One segment, or none with the reason and the instant at which it is worth asking again."""
     reasons = {n: why for n, offer in enumerate(offers) if (why := _why_not(ask, offer))}
@@ -39,9 +62,52 @@ def plan_segment(ask: Ask, offers: Sequence[Offer]) -> Plan:
     best, *others = sorted(fits, key=_preference)
     not_taken += [NotTaken(offer=offer, why=_why_second(best, offer)) for offer in others]
     span = _span(ask, best)
-    reserve = best.hourly.for_hours(span) if span is not None else FREE
+    reserve = best.hourly.for_hours(span) + best.once if span is not None else FREE
     chosen = PlannedSegment(offer=best, starts_at=ask.now + best.start_delay, span=span, reserve=reserve)
     return Plan(segments=(chosen,), not_taken=tuple(not_taken))
+
+
+def _likeliest(problem: Problem, ask: RunAsk) -> Plan:
+    """As wanted; else one that is at least as likely as not to be done with its budget in time."""
+    plan = plan_run(problem, ask)
+    if plan.is_in_time or ask.wanted <= AS_LIKELY_AS_NOT:
+        return plan
+    likely = plan_run(problem, replace(ask, wanted=AS_LIKELY_AS_NOT))
+    return replace(likely, wanted=ask.wanted) if likely.is_in_time else plan
+
+
+def _is_worth_going_on(plan: Plan) -> bool:
+    """Late, but begun at once: as far as it gets until its deadline, where there is one."""
+    if not plan.segments or plan.wait_until is not None or plan.deadline is None:
+        return False
+    return plan.segments[0].starts_at < plan.deadline
+
+
+def _what_is_free(ask: Ask, problem: Problem, offers: Sequence[Offer]) -> Plan:
+    """By the rule; and no money for a run that is not expected to be done with it."""
+    found = plan_segment(replace(ask, budget_left=None), offers)
+    if found.segments or ask.budget_left is None:
+        return found
+    plan = explained(problem, problem.runs[0])
+    helps = " or ".join(relaxation.words for relaxation in plan.relaxations)
+    reason = f"cannot be done within {ask.budget_left}: {helps}" if helps else plan.reason or found.reason
+    return replace(plan, segments=(), wait_until=found.wait_until, reason=reason)
+
+
+def _fitted(ask: Ask, plan: Plan) -> PlannedSegment:
+    """The first segment, no longer than the run may go on; to its end where it stays where nothing is asked for it."""
+    segment = plan.segments[0]
+    offer, spans = segment.offer, [span for span in (segment.span, ask.span) if span is not None]
+    if not is_paid(offer) and offer.left is None and all(other.offer is offer for other in plan.segments):
+        spans = [span for span in (offer.longest, ask.span) if span is not None]
+    span = min(spans, default=None)
+    if not is_paid(offer) or span is None:
+        return replace(segment, span=span)
+    return replace(segment, span=span, reserve=min(segment.reserve, offer.hourly.for_hours(span) + offer.once))
+
+
+def is_paid(offer: Offer) -> bool:
+    return offer.hourly > FREE or offer.once > FREE
 
 
 def _why_not(ask: Ask, offer: Offer) -> str | None:
@@ -53,10 +119,10 @@ def _why_not(ask: Ask, offer: Offer) -> str | None:
         return "the data is private and would have to be encrypted to go there"
     if _is_used_up(offer):
         return f"its quota is used up{f' until {rfc3339(offer.refreshes_at)}' if offer.refreshes_at else ''}"
-    if offer.hourly > FREE:
+    if is_paid(offer):
         if ask.budget_left is None:
             return f"it costs {offer.hourly} an hour and the run has no budget"
-        if offer.hourly.for_hours(SHORTEST) > ask.budget_left:
+        if offer.hourly.for_hours(SHORTEST) + offer.once > ask.budget_left:
             return f"it costs {offer.hourly} an hour and {ask.budget_left} of the budget is left"
     return None
 
@@ -80,6 +146,6 @@ def _why_second(best: Offer, offer: Offer) -> str:
 def _span(ask: Ask, offer: Offer) -> timedelta | None:
     limits = [span for span in (ask.span, offer.longest, offer.left) if span is not None]
     if offer.hourly > FREE and ask.budget_left is not None:
-        hours = ask.budget_left.micro_usd / offer.hourly.micro_usd
+        hours = (ask.budget_left - offer.once).micro_usd / offer.hourly.micro_usd
         limits.append(timedelta(seconds=int(hours * 3600)))
     return min(limits, default=None)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from elias.domain.corpus import Corpus
-from elias.domain.offer import Need, Offer
+from elias.domain.offer import Offer
 from elias.domain.plan import Plan, PlannedSegment
 from elias.domain.run import Run, RunState, Segment, SegmentState, Wish
 from elias.errors import BackendError, EliasError, OverBudget, StoreError, VerificationError
@@ -21,6 +21,7 @@ from elias.ports.backend import Backend, Bundle, CanForget, NeedsLease, Status
 from elias.ports.durable import Steps
 from elias.ports.stores import BlobStore, CorpusStore, RunStore
 from elias.services.follow import Follower, failure_of, status_from_json, status_to_json
+from elias.services.foresee import Foresight
 from elias.services.next_move import (
     Begin,
     End,
@@ -32,10 +33,12 @@ from elias.services.next_move import (
     next_move,
     time_left,
 )
-from elias.services.plan import Ask, plan_segment
+from elias.services.plan import Ask, next_segment
+from elias.services.planner.outlook import Outlook
 from elias.services.run_folder import CORPUS, TRAINER, RunFolder, belonging, disk_errors, file_input, with_base_digest
 from elias.services.run_share import RunShare
 from elias.services.sending import ASK_AGAIN, Sender
+from elias.services.sightings import Seen
 from elias.services.spend import EMPTY, LOOK_AGAIN, PLENTY, AtCap, Purse, kept_by_cap
 from elias.units import Clock, Money, instant, rfc3339
 from elias_trainer.contract import Digest, Input, Job, Lease
@@ -64,6 +67,8 @@ class Means:
     node: str
     purse: Purse = EMPTY
     """This one is empty: nothing that costs money is begun."""
+    seen: Callable[[], Seen] = Seen
+    """What this node has seen of its places: speeds, failures."""
     share: RunShare = RunShare()
     """With the other nodes of the store."""
 
@@ -81,6 +86,13 @@ class Coordinator:
         self.pace = pace or Pace()
         self.follower = Follower(runs=means.runs, clock=means.clock, poll_every=self.pace.poll_every, node=means.node)
 
+        self.foresight = Foresight(
+            runs=means.runs,
+            blobs=means.blobs,
+            clock=means.clock,
+            checkpoint_every=self.pace.checkpoint_every,
+            seen=means.seen,
+        )
         self.sender = Sender(runs=means.runs, purse=means.purse, clock=means.clock)
 
     def stop(self) -> None:
@@ -226,16 +238,20 @@ class Coordinator:
         capped = None if plan.segments else self._at_cap(run, (), corpus, run.id)
         return replace(plan, reason=capped.reason, wait_until=capped.until) if capped else plan
 
+    def outlook(self, run: Run, segments: Sequence[Segment], corpus: Corpus, budget: Money | None) -> Outlook:
+        """What the planner goes by."""
+        return self.foresight.outlook((run, segments, corpus), self.means.backends(run.strategy), budget)
+
     def break_off(self, run_id: str, why: str) -> None:
         self.means.runs.update(run_id, state=RunState.FAILED, reason=f"{why} (fix: see the node's log)")
 
     # What the steps are made of
 
     def _plan(self, run: Run, segments: Sequence[Segment], corpus: Corpus, budget: Money | None) -> Plan:
-        now, need = self.means.clock.now(), self._need(run, corpus)
-        offers = [offer for place in self.means.backends(run.strategy).values() for offer in place.offers(need)]
+        now = self.means.clock.now()
         spans = [s for s in (time_left(run.bounds, segments, now), run.bounds.segment) if s is not None]
-        return plan_segment(Ask(label=run.label, now=now, span=min(spans, default=None), budget_left=budget), offers)
+        ask = Ask(label=run.label, now=now, span=min(spans, default=None), budget_left=budget)
+        return next_segment(ask, self.outlook(run, segments, corpus, budget))
 
     def _begin(self, run: Run, segments: Sequence[Segment], number: int) -> dict[str, Any]:
         now, purse = self.means.clock.now(), self.means.purse
@@ -245,6 +261,8 @@ class Coordinator:
             plan = self._plan(run, segments, corpus, purse.left(run, key))
             if not plan.segments:
                 return self._nowhere(run, plan, self._at_cap(run, segments, corpus, key))
+            if plan.wait_until is not None:
+                return self._nowhere(run, plan, None)
             planned = purse.secure(run, key, plan.segments[0])
             with disk_errors(self._folder(run).root):
                 self._prepare(run, segments, corpus, number, planned)
@@ -357,10 +375,6 @@ class Coordinator:
     def _has_waited(self, last: Segment, wait: timedelta) -> bool:
         return last.ended_at is None or self.means.clock.now() >= last.ended_at + wait
 
-    def _need(self, run: Run, corpus: Corpus) -> Need:
-        size = self.means.blobs.path(corpus.train).stat().st_size
-        return Need(base=run.base, recipe=run.recipe, label=run.label, corpus_bytes=size)
-
     def _archive(self, folder: RunFolder) -> Path:
         """In the run's own folder, since two runs may be at this at once."""
         path = folder.root / TRAINER
@@ -372,7 +386,7 @@ class Coordinator:
 
         Where that one is gone, an open one.
         """
-        offers = backend.offers(self._need(run, self.means.corpora.get(run.corpus)))
+        offers = backend.offers(self.foresight.need(run, self.means.corpora.get(run.corpus)))
         if not offers:
             raise BackendError(f"{segment.backend} offers nothing any more", fix=f"elias run resume {run.id}")
         same = [offer for offer in offers if offer.variant == segment.offer] if segment.offer else []

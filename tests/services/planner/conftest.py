@@ -71,7 +71,7 @@ def places(draw: st.DrawFn, name: str) -> Place:
         refill=draw(st.none() | _HOURS) if has_quota else None,
         refresh_every=10 * HOUR,
         start_delay=draw(st.sampled_from([timedelta(0), timedelta(minutes=20)])),
-        switch_cost=draw(st.sampled_from([FREE, Money(50_000)])) if hourly else FREE,
+        once=draw(st.sampled_from([FREE, Money(50_000)])) if hourly else FREE,
         windows=draw(st.just(()) | windows()),
         interruptions_per_hour=draw(st.sampled_from([0.0, 0.1])) if is_risky else 0.0,
         failure_rate=draw(st.sampled_from([0.0, 0.05])) if is_risky else 0.0,

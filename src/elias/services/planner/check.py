@@ -92,7 +92,7 @@ def _of_segment(problem: Problem, ask: RunAsk, segment: PlannedSegment) -> Itera
     ):
         yield "is outside its place's windows"
     hours = segment.span / timedelta(hours=1)
-    least = hours * offer.hourly.micro_usd + place.switch_cost.micro_usd
+    least = hours * offer.hourly.micro_usd + place.offer.once.micro_usd
     if not least <= segment.reserve.micro_usd < least + 1:
         yield "does not reserve its span at the on-demand price"
     if segment.expected > segment.reserve:

@@ -48,10 +48,10 @@ class Lane:
         return min(self.span(steps), self.likely_overhead + steps * self.likely_step)
 
     def reserve(self, steps: int) -> int:
-        return _for(self.hourly, self.span(steps)) + self.place.switch_cost.micro_usd
+        return _for(self.hourly, self.span(steps)) + self.place.offer.once.micro_usd
 
     def expected(self, steps: int) -> int:
-        return _for(self.likely_hourly, self.likely_span(steps)) + self.place.switch_cost.micro_usd
+        return _for(self.likely_hourly, self.likely_span(steps)) + self.place.offer.once.micro_usd
 
     def steps_within(self, span: int) -> int:
         """The most that fit; below 1 where none does."""
@@ -59,7 +59,7 @@ class Lane:
 
     def span_for(self, money: int) -> int | None:
         """The longest that this much reserves; None is no limit, a negative one nothing."""
-        left = money - self.place.switch_cost.micro_usd
+        left = money - self.place.offer.once.micro_usd
         if left < 0:
             return -1
         return left * HOUR // self.hourly if self.hourly else None
@@ -75,7 +75,7 @@ class Lane:
 
     @property
     def is_free(self) -> bool:
-        return not (self.hourly or self.place.switch_cost.micro_usd)
+        return not (self.hourly or self.place.offer.once.micro_usd)
 
 
 def make_lanes(problem: Problem, ask: RunAsk, calendar: Calendar) -> tuple[list[Lane], dict[str, str]]:
@@ -107,7 +107,7 @@ def why_never(place: Place, ask: RunAsk) -> str | None:
         return forbidden
     if place.key not in ask.paces:
         return "nobody knows how long a step takes there"
-    if ask.budget is None and (offer.hourly > FREE or place.switch_cost > FREE):
+    if ask.budget is None and (offer.hourly > FREE or place.offer.once > FREE):
         return f"it costs {offer.hourly} an hour and the run has no budget"
     return None
 

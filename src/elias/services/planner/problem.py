@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from elias.domain.label import Label
 from elias.domain.offer import Offer
 from elias.domain.speed import Estimate
-from elias.units import FREE, Money
+from elias.units import Money
 
 SHORTEST = timedelta(minutes=2)
 """Nothing shorter is reserved: below this a segment is spent on loading the base."""
@@ -44,8 +44,6 @@ class Place:
     """Work lost with a session that is interrupted or fails: what was done since the last checkpoint that came home."""
     failure_rate: float = 0.0
     """Share of segments that end with an error, as seen here."""
-    switch_cost: Money = FREE
-    """For each segment, whatever it does: transfer and storage."""
 
     @property
     def key(self) -> str:

@@ -1,0 +1,66 @@
+"""What lies before a run: its places' offers now, and how long its work takes there by all that was seen so far."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+from elias.domain.corpus import Corpus
+from elias.domain.offer import Need, Offer
+from elias.domain.run import Run, Segment
+from elias.ports.backend import Backend, HasQuota
+from elias.ports.stores import BlobStore, RunStore
+from elias.services.estimate import Known, forecast
+from elias.services.planner.outlook import Outlook, Sight
+from elias.services.sightings import Seen
+from elias.services.workload import Work, work_of_corpus
+from elias.units import Clock, Money
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Foresight:
+    runs: RunStore
+    blobs: BlobStore
+    clock: Clock
+    checkpoint_every: timedelta
+    seen: Callable[[], Seen] = Seen
+    """Of the places, in this node's store."""
+
+    def outlook(
+        self, past: tuple[Run, Sequence[Segment], Corpus], places: Mapping[str, Backend], budget: Money | None
+    ) -> Outlook:
+        """From now on; `past` is the run, its segments so far and its corpus. Raises BackendError."""
+        run, segments, corpus = past
+        events = {segment.key: self.runs.events(segment.key) for segment in segments}
+        seen = self.seen()
+        known = Known(seen=seen, work=None if any(events.values()) else self._work(run, corpus))
+        need = self.need(run, corpus)
+        found = [(offer, place) for place in places.values() for offer in place.offers(need)]
+        return Outlook(
+            run=run,
+            now=self.clock.now(),
+            sights=[
+                Sight(offer=offer, forecast=forecast(run, segments, events, offer, known), refill=_refill(offer, place))
+                for offer, place in found
+            ],
+            budget=budget,
+            seen=seen,
+            checkpoint_every=run.checkpoint_every or self.checkpoint_every,
+        )
+
+    def need(self, run: Run, corpus: Corpus) -> Need:
+        size = self.blobs.path(corpus.train).stat().st_size
+        return Need(base=run.base, recipe=run.recipe, label=run.label, corpus_bytes=size)
+
+    def _work(self, run: Run, corpus: Corpus) -> Work:
+        """Before a trainer has counted it."""
+        with self.blobs.open(corpus.train) as lines:
+            return work_of_corpus(lines, run.recipe, run.base.reference)
+
+
+def _refill(offer: Offer, place: Backend) -> timedelta | None:
+    """What the place's quota holds after a refresh; None where it does not say."""
+    if offer.left is None or offer.refused or not isinstance(place, HasQuota):
+        return None
+    return place.quota().allowed
