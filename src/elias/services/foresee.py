@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -13,9 +13,17 @@ from elias.ports.backend import Backend, HasQuota
 from elias.ports.stores import BlobStore, RunStore
 from elias.services.estimate import Known, forecast
 from elias.services.planner.outlook import Outlook, Sight
-from elias.services.sightings import Seen
+from elias.services.sightings import Seen, SegmentStory, what_was_seen
 from elias.services.workload import Work, work_of_corpus
 from elias.units import Clock, Money
+
+NEWEST_SEGMENTS = 60
+"""Whose events are read to learn from; older ones say little about today's places."""
+
+
+def seen_so_far(runs: RunStore) -> Seen:
+    """From the newest segments in the store."""
+    return what_was_seen(_stories(runs))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -57,6 +65,16 @@ class Foresight:
         """Before a trainer has counted it."""
         with self.blobs.open(corpus.train) as lines:
             return work_of_corpus(lines, run.recipe, run.base.reference)
+
+
+def _stories(runs: RunStore) -> Iterator[SegmentStory]:
+    left = NEWEST_SEGMENTS
+    for run in runs.list():
+        for segment in reversed(runs.segments(run.id)):
+            if left == 0:
+                return
+            left -= 1
+            yield SegmentStory(run=run, segment=segment, events=runs.events(segment.key))
 
 
 def _refill(offer: Offer, place: Backend) -> timedelta | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -13,19 +13,15 @@ from elias.domain.label import Label
 from elias.domain.offer import Need
 from elias.errors import NotFound
 from elias.ports.backend import Backend
-from elias.ports.stores import RunStore
 from elias.services.estimate import Known
+from elias.services.foresee import seen_so_far
 from elias.services.offers import PlaceRows, ask_all, rows_of
 from elias.services.runs import Wanted
-from elias.services.sightings import Seen, SegmentStory, what_was_seen
 from elias.services.workload import Work, work_of_corpus, work_unknown
 from elias.wiring.corpus import open_blobs
 from elias.wiring.plugins import plugin_names
 from elias.wiring.stores import Stores, open_stores
 from elias.wiring.train import Backends
-
-NEWEST_SEGMENTS = 60
-"""Whose events are read to learn from; older ones say little about today's places."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,24 +54,9 @@ def makers(config: Config) -> Mapping[str, partial[Backend]]:
     return {name: partial(backends.make, name) for name in plugin_names("elias.backends")}
 
 
-def seen_so_far(runs: RunStore) -> Seen:
-    """From the newest segments in the store."""
-    return what_was_seen(_stories(runs))
-
-
 def work_of(config: Config, stores: Stores, corpus: Corpus, wanted: Wanted) -> Work:
     with open_blobs(config, stores).open(corpus.train) as lines:
         return work_of_corpus(lines, wanted.recipe, wanted.base.reference)
-
-
-def _stories(runs: RunStore) -> Iterator[SegmentStory]:
-    left = NEWEST_SEGMENTS
-    for run in runs.list():
-        for segment in reversed(runs.segments(run.id)):
-            if left == 0:
-                return
-            left -= 1
-            yield SegmentStory(run=run, segment=segment, events=runs.events(segment.key))
 
 
 def _corpus(stores: Stores, corpus: str | None) -> Corpus | None:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +113,7 @@ def make_training(config: Config, stores: Stores, engine: DurableEngine, parts: 
         clock=clock,
         node=config.node.name,
         purse=open_purse(config, stores, clock),
+        seen=partial(seen_so_far, stores.runs),
         share=RunShare(stores.folders),
     )
     pace = Pace(lease=config.training.lease, checkpoint_every=config.training.checkpoint_every)
