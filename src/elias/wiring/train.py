@@ -23,6 +23,7 @@ from elias.errors import EliasError, EngineError
 from elias.ports.backend import Backend, BackendContext, HasCredentials
 from elias.ports.durable import DurableEngine
 from elias.ports.stores import BlobStore
+from elias.services.foresee import seen_so_far
 from elias.services.run_share import RunShare
 from elias.services.runs import Runs, Wanted, new_run
 from elias.services.train import WORKFLOW, Coordinator, Means, Pace
