@@ -99,7 +99,7 @@ def test_a_node_goes_up_answers_changes_its_model_and_goes_down(shell: Shell) ->
     assert missing.returncode == 3 and "there is no model yet" in missing.stderr
 
     processes = [up["process"], up["in_service"]["process"]]
-    assert shell.json("down") == {"was_up": True}
+    assert shell.json("down") == {"was_up": True, "elsewhere": []}
     assert not any(is_running(process) for process in processes)
     assert not (shell.home / "node.json").exists()
 

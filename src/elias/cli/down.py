@@ -9,6 +9,7 @@ import typer
 
 from elias.cli.node_client import NoNode, find_node
 from elias.cli.output import Json, emit_json, say
+from elias.cli.status import elsewhere_lines
 from elias.errors import EngineError
 
 app = typer.Typer(add_completion=False)
@@ -20,6 +21,7 @@ _WITHIN_S = 15.0
 def down(json: Json = False) -> None:
     try:
         node = find_node()
+        goes_on = elsewhere_lines(found := node.get("/api/status"))
         node.post("/api/down", {})
     except NoNode:
         _answer("no node is up", was_up=False, json=json)
@@ -32,7 +34,12 @@ def down(json: Json = False) -> None:
             what = f"the node (process {node.process}) has not ended within {_WITHIN_S:.0f} s"
             raise EngineError(what, fix=f"kill -9 {node.process}; nothing that was finished is lost")
         time.sleep(0.05)
-    _answer("the node is down", was_up=True, json=json)
+    if json:
+        emit_json({"was_up": True, "elsewhere": found.get("elsewhere", [])})
+        return
+    print("the node is down")
+    for line in goes_on:
+        print(f"goes on     {line.removeprefix('elsewhere').strip()}")
 
 
 def _is_running(process: int) -> bool:

@@ -59,7 +59,21 @@ def status_lines(found: dict[str, Any]) -> list[str]:
         lines.append(f"run         {run['id']} {run['state']} ({run['base']}, {run['strategy']}){reason}")
     if not found["runs"]:
         lines.append("runs        none under way")
+    lines += elsewhere_lines(found)
     return lines + [f"note        {note}" for note in found["notes"]]
+
+
+def elsewhere_lines(found: dict[str, Any]) -> list[str]:
+    """What goes on, and may cost money, whether this node is up or not."""
+    return [f"elsewhere   {_elsewhere(row)}" for row in found.get("elsewhere", [])]
+
+
+def _elsewhere(row: dict[str, Any]) -> str:
+    cost = f", ${row['hourly'] / 1_000_000:.2f} an hour" if row["hourly"] and row["kind"] == "job" else ""
+    until = f", until {row['ends_by']} at the latest" if row["ends_by"] else ""
+    owner = f" - no run owns it: {row['orphaned']}" if row["orphaned"] else f" ({row['segment'] or row['run']})"
+    detail = f", {row['detail']}" if row["detail"] else ""
+    return f"{row['kind']} {row['name']} at {row['place']}{detail}{cost}{until}{owner}"
 
 
 def _served(model: dict[str, Any] | None) -> str | None:

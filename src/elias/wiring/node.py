@@ -20,9 +20,11 @@ from elias.domain.run import RunState
 from elias.errors import EliasError, Refused
 from elias.services.deploy import DeployService
 from elias.services.keep_alive import KeepAlive
+from elias.services.orphans import OrphanWatch
 from elias.services.route import Route, Running
 from elias.units import Clock, rfc3339
 from elias.wiring.deploy import deploy_policy, deploy_service
+from elias.wiring.orphans import elsewhere, orphan_watch, troubles
 from elias.wiring.stores import Stores, open_engine, open_stores
 from elias.wiring.train import Training, make_training
 from elias_trainer.contract import write_whole
@@ -46,6 +48,8 @@ class Node:
     training: Training
     degraded: list[str]
     """What does not work, each in one line with its fix."""
+    watch: OrphanWatch | None = None
+    """Over what goes on elsewhere in this node's name."""
 
     def start(self) -> None:
         """Carry runs on and bring the model into service; both go on in the background."""
@@ -54,9 +58,13 @@ class Node:
         except EliasError as error:
             self.degraded.append(f"training does not run: {error.what} ({error.fix})")
         self.keep_alive.start()
+        if self.watch:
+            self.watch.start()
 
     def close(self) -> None:
         """Within 10 s."""
+        if self.watch:
+            self.watch.stop()
         self.keep_alive.stop()
         self.service.close()
         self.training.stop()
@@ -65,7 +73,8 @@ class Node:
         """What `elias status` shows."""
         now = self.clock.now()
         runs = [run for run in self.stores.runs.list() if run.state in _UNDER_WAY]
-        notes = [*self.degraded, *([self.service.notice] if self.service.notice else [])]
+        looks = self.watch.last if self.watch else []
+        notes = [*self.degraded, *troubles(looks), *([self.service.notice] if self.service.notice else [])]
         return {
             "node": self.config.node.name,
             "version": __version__,
@@ -78,6 +87,7 @@ class Node:
             "change": self.service.change,
             "restarts": self.keep_alive.restarts,
             "runs": [_run(run.id, run.state, run.reason, run.base.reference, run.strategy) for run in runs],
+            "elsewhere": elsewhere(self.training, looks, runs),
             "notes": notes,
         }
 
@@ -90,6 +100,7 @@ def open_node(config: Config, url: str) -> Iterator[Node]:
     clock = SystemClock()
     with open_stores(config) as stores:
         service = deploy_service(config, stores, Route())
+        training = make_training(config, stores, open_engine(config))
         node = Node(
             config=config,
             url=url,
@@ -98,8 +109,9 @@ def open_node(config: Config, url: str) -> Iterator[Node]:
             stores=stores,
             service=service,
             keep_alive=KeepAlive(service, deploy_policy(config), clock),
-            training=make_training(config, stores, open_engine(config)),
+            training=training,
             degraded=[],
+            watch=orphan_watch(config, training, clock),
         )
         try:
             yield node
