@@ -12,7 +12,7 @@ import pytest
 import uvicorn
 
 from elias.adapters.clock import SystemClock
-from elias.adapters.engines.ask import ask
+from elias.adapters.engines.ask import answers, ask
 from elias.config import Config
 from elias.ports.inference import InferenceEngine
 from elias.services.deploy import DeployService
@@ -56,6 +56,7 @@ def open_website(tmp_path: Path) -> Iterator[Open]:
             verify: Callable[[Digest], Path] = lambda _: tmp_path,
             limits: Limits | None = None,
             is_local: bool = True,
+            silent_for: timedelta = timedelta(seconds=30),
         ) -> Website:
             config, clock = Config(home=tmp_path), SystemClock()
             listener = bind("127.0.0.1", 0)
@@ -67,8 +68,9 @@ def open_website(tmp_path: Path) -> Iterator[Open]:
                 ask=ask,
                 has_room=lambda: True,
                 logs=tmp_path / "logs",
+                answers=answers,
             )
-            policy = Policy(default_bases=(base,), drain=timedelta(seconds=20))
+            policy = Policy(default_bases=(base,), drain=timedelta(seconds=20), silent_for=silent_for)
             service = DeployService(means, policy, Route())
             node = Node(
                 config=config,

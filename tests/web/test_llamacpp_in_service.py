@@ -9,7 +9,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from elias.domain.label import Label
 from elias.ports.inference import EngineContext
 from elias.services.deploy import DeployRequest
 from elias.testing.engine_contract import is_running, wait_until
+from elias.web.gateway import Limits
 from elias_trainer.contract import Digest, Method, digest_bytes, digest_file, starter_gguf
 
 ARTIFACT = digest_bytes(b"an adapter")
@@ -98,6 +99,36 @@ def test_a_killed_engine_costs_no_answer_that_had_not_begun(website: Any) -> Non
             wait_until(lambda now=now: len(answers) > now + 3)
     assert [answer for answer in answers if not answer[1]] == []
     assert website.node.keep_alive.restarts == 2
+
+
+def test_an_engine_that_hangs_is_replaced_and_what_waited_in_it_is_answered(open_website: Any, tmp_path: Path) -> None:
+    engine = LlamaCpp(EngineContext(home=tmp_path / "cache", threads=1))
+    website = open_website(engine, base="starter", silent_for=timedelta(seconds=2))
+    with asking(website.url, streams=(False, False)) as answers:
+        wait_until(lambda: len(answers) > 2)
+        victim = website.service.route.current().endpoint.process
+        os.kill(victim, signal.SIGSTOP)
+        wait_until(lambda: website.service.route.current().endpoint.process != victim)
+        now = len(answers)
+        wait_until(lambda: len(answers) > now + 2)
+    assert not is_running(victim), "the one that hung is gone"
+    assert website.node.keep_alive.restarts == 1
+    assert "answered nothing for 2 s" in website.service.notice
+
+
+def test_where_no_engine_comes_back_a_request_gets_a_clear_503_and_no_silence(
+    open_website: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = LlamaCpp(EngineContext(home=tmp_path / "cache", threads=1))
+    website = open_website(engine, base="starter", silent_for=timedelta(seconds=1), limits=Limits(wait_s=2.0))
+    monkeypatch.setattr(engine, "can_serve", lambda model: "its file is gone")
+    os.kill(website.service.route.current().endpoint.process, signal.SIGSTOP)
+    with (
+        openai.OpenAI(base_url=f"{website.url}/v1", api_key="any", max_retries=0) as client,
+        pytest.raises(openai.InternalServerError, match="no model is in service") as refused,
+    ):
+        client.completions.create(model="elias", prompt="hi", max_tokens=2)
+    assert refused.value.status_code == 503
 
 
 def test_closing_the_node_ends_its_engines(website: Any) -> None:

@@ -98,6 +98,7 @@ EXAMPLES: dict[str, str] = {
     "serving.threads": "4",
     "serving.canary": '"Say hello."',
     "serving.drain": '"30s"',
+    "serving.silent_for": '"30s"',
     "gate.metric": '"heldout_loss"',
     "gate.rival": '"in_service"',
     "gate.level": "0.95",

@@ -46,6 +46,7 @@ DEFAULT_FILE = """\
 # threads = 4
 # canary = "Say hello."
 # drain = "30s"
+# silent_for = "30s"
 
 # Each backend has a table of its own, such as [backends.local]; docs/configuration.md lists what belongs in it.
 """

@@ -65,6 +65,7 @@ class Serving:
     threads: int | None = None
     canary: str = "Say hello."
     drain: timedelta = timedelta(seconds=30)
+    silent_for: timedelta = timedelta(seconds=30)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -21,6 +21,8 @@ _LAST_DRAIN = timedelta(seconds=4)
 """Of requests under way when the node is told to stop, which it does within 10 s."""
 _STOP_S = 4.0
 """What an engine takes to end at most."""
+_STANDBY_ANSWERS_S = 1.0
+"""A rollback takes under 5 s: an engine in standby that is silent for longer is started anew."""
 _DRAIN_SLICE = timedelta(milliseconds=200)
 
 
@@ -100,7 +102,8 @@ class DeployService:
                 kept = "the model in service stays"
                 raise Refused("no model was in service before this one", fix="elias model list", kept=kept)
             target, waiting = stack[1], self._standby
-            if waiting and model_of(waiting.deployment) == model_of(target) and waiting.is_alive():
+            is_there = waiting and model_of(waiting.deployment) == model_of(target) and waiting.is_alive()
+            if waiting and is_there and self.answers(waiting, _STANDBY_ANSWERS_S):
                 started = waiting.started
             else:
                 started = self._launcher.launch(target.base, target.artifact, target.engine)
@@ -115,6 +118,10 @@ class DeployService:
         if not self.route.replace(dead, Running(deployment=deployment, started=started)):
             started.stop()
         dead.stop()
+
+    def answers(self, running: Running, within_s: float) -> bool:
+        """Whether its engine does, and not only lives."""
+        return self._means.answers(running.endpoint, within_s)
 
     def tend_standby(self) -> None:
         """Let it go when it has died, or when its memory is wanted."""

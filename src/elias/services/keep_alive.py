@@ -1,11 +1,12 @@
-"""Room 7. Watches over the engine in service: starts it again when it ends, and leaves a model that keeps ending."""
+"""Room 7. Watches over the engine in service: starts it again when it ends or hangs, and leaves a model that keeps
+ending."""
 
 from __future__ import annotations
 
 import logging
 import threading
 from collections import deque
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from elias.errors import EliasError, Refused
 from elias.services.deploy import DeployService
@@ -16,6 +17,9 @@ from elias.units import Clock
 log = logging.getLogger("elias.deploy")
 
 _LOOK_EVERY_S = 0.25
+_ASK_EVERY = timedelta(seconds=3)
+"""Whether it answers; more often where less silence is allowed."""
+_ANSWER_WITHIN_S = 2.0
 
 
 class KeepAlive:
@@ -26,6 +30,9 @@ class KeepAlive:
         self._stopping, self._wake = threading.Event(), threading.Event()
         self._deaths: deque[datetime] = deque()
         self._attempts = 0
+        self._watched: Running | None = None
+        self._asked_at: datetime | None = None
+        self._silent_since: datetime | None = None
         self._thread = threading.Thread(target=self._watch, name="keep-alive", daemon=True)
         self.restarts = 0
         service.route.on_trouble = self._wake.set
@@ -62,19 +69,38 @@ class KeepAlive:
                 self._service.start()
                 self._attempts = 0
             return
-        if current.is_alive():
-            route.mark(current, up=True)
+        if not current.is_alive():
+            route.mark(current, up=False)
+            self._bring_back(current, "ended")
+        elif self._hangs(current):
+            route.mark(current, up=False)
+            current.stop()  # first: requests that wait in it are asked again of the next one
+            self._bring_back(current, f"answered nothing for {self._policy.silent_for.total_seconds():.0f} s")
+        else:
             self._service.tend_standby()
-            return
-        route.mark(current, up=False)
-        self._bring_back(current)
 
-    def _bring_back(self, dead: Running) -> None:
+    def _hangs(self, running: Running) -> bool:
+        """Whether it lives, and has been silent for too long; it is asked now and then, at once after a trouble."""
+        route, now = self._service.route, self._clock.now()
+        if running is not self._watched:
+            self._watched, self._asked_at, self._silent_since = running, None, None
+        every = min(_ASK_EVERY, self._policy.silent_for / 4)
+        if self._asked_at and now - self._asked_at < every and route.is_up():
+            return False
+        self._asked_at = now
+        if self._service.answers(running, min(_ANSWER_WITHIN_S, every.total_seconds())):
+            self._silent_since = None
+            route.mark(running, up=True)
+            return False
+        self._silent_since = self._silent_since or now
+        return self._clock.now() - self._silent_since >= self._policy.silent_for
+
+    def _bring_back(self, dead: Running, how: str) -> None:
         now = self._clock.now()
         self._deaths.append(now)
         while self._deaths and now - self._deaths[0] > self._policy.deaths_within:
             self._deaths.popleft()
-        log.warning("engine.ended: %s, process %s", dead.name, dead.endpoint.process)
+        log.warning("engine.ended: %s, process %s: %s", dead.name, dead.endpoint.process, how)
         if len(self._deaths) > self._policy.deaths_allowed and self._fall_back(dead):
             return
         self._attempts = len(self._deaths) - 1
@@ -83,7 +109,7 @@ class KeepAlive:
             return
         self.restarts += 1
         self._service.revive(dead)
-        self._service.notice = f"the engine of {dead.name} ended and was started again"
+        self._service.notice = f"the engine of {dead.name} {how} and was started again"
 
     def _fall_back(self, dead: Running) -> bool:
         """Whether there was a model to go back to."""

@@ -27,6 +27,8 @@ class Means:
     has_room: Callable[[], bool]
     """Whether memory allows an engine more than the one in service."""
     logs: Path
+    answers: Callable[[Endpoint, float], bool] = lambda endpoint, within_s: True
+    """Whether its `/health` says anything within so many seconds; a process that lives may hang."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,6 +41,8 @@ class Policy:
     drain: timedelta = timedelta(seconds=30)
     restart_after: tuple[timedelta, ...] = tuple(timedelta(seconds=s) for s in (0, 0.5, 1, 2, 4, 8, 16, 30))
     """The wait before each start of an engine that ended; the last one repeats."""
+    silent_for: timedelta = timedelta(seconds=30)
+    """An engine whose `/health` answers nothing for so long hangs, and is replaced."""
     deaths_allowed: int = 2
     """Within `deaths_within`; one more, and the model before it comes back."""
     deaths_within: timedelta = timedelta(minutes=2)

@@ -64,6 +64,10 @@ class RunShare:
         return None if run.label is Label.SECRET else self.folders
 
 
+ALONE = RunShare()
+"""With nobody."""
+
+
 def _all_but(beginnings: tuple[str, ...]) -> Callable[[str], bool]:
     return lambda path: not path.startswith(beginnings)
 

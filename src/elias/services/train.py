@@ -36,7 +36,7 @@ from elias.services.next_move import (
 from elias.services.plan import Ask, next_segment
 from elias.services.planner.outlook import Outlook
 from elias.services.run_folder import CORPUS, TRAINER, RunFolder, belonging, disk_errors, file_input, with_base_digest
-from elias.services.run_share import RunShare
+from elias.services.run_share import ALONE, RunShare
 from elias.services.sending import ASK_AGAIN, Sender
 from elias.services.sightings import Seen
 from elias.services.spend import EMPTY, LOOK_AGAIN, PLENTY, AtCap, Purse, kept_by_cap
@@ -69,7 +69,7 @@ class Means:
     """This one is empty: nothing that costs money is begun."""
     seen: Callable[[], Seen] = Seen
     """What this node has seen of its places: speeds, failures."""
-    share: RunShare = RunShare()
+    share: RunShare = ALONE
     """With the other nodes of the store."""
 
 

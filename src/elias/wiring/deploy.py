@@ -54,11 +54,12 @@ def deploy_policy(config: Config) -> Policy:
         canary=config.serving.canary,
         engine=config.serving.engine,
         drain=config.serving.drain,
+        silent_for=config.serving.silent_for,
     )
 
 
 def deploy_service(config: Config, stores: Stores, route: Route) -> DeployService:
-    from elias.adapters.engines.ask import ask
+    from elias.adapters.engines.ask import answers, ask
     from elias.wiring.attest import attest
 
     proof = attest(config, stores)
@@ -72,6 +73,7 @@ def deploy_service(config: Config, stores: Stores, route: Route) -> DeployServic
         verify=verify,
         ask=ask,
         has_room=_has_room,
+        answers=answers,
         logs=config.home / LOGS_FOLDER,
     )
     return DeployService(means, deploy_policy(config), route)

@@ -1,6 +1,10 @@
-"""One question to a running engine."""
+"""One question to a running engine, and whether it hears one at all."""
 
 from __future__ import annotations
+
+import http.client
+from contextlib import closing
+from urllib.parse import urlsplit
 
 import httpx
 
@@ -22,3 +26,15 @@ def ask(endpoint: Endpoint, prompt: str, *, max_tokens: int = 32) -> str:
     except (httpx.HTTPError, ValueError, KeyError, IndexError) as error:
         fix = "read the engine's log in the node's home, logs/"
         raise EngineError(f"the engine did not answer: {error}", fix=fix) from error
+
+
+def answers(endpoint: Endpoint, within_s: float) -> bool:
+    """Whether `/health` says anything, be it that it is busy. A client of a few lines: this is asked all day long."""
+    address = urlsplit(endpoint.url)
+    try:
+        with closing(http.client.HTTPConnection(address.hostname or "", address.port, timeout=within_s)) as connection:
+            connection.request("GET", "/health")
+            connection.getresponse().read()
+    except (OSError, http.client.HTTPException):
+        return False
+    return True
