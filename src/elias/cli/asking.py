@@ -14,6 +14,7 @@ from elias.config.schema import Config
 from elias.domain.run import Bounds
 from elias.errors import InputError, NotFound
 from elias.services.runs import Wanted
+from elias.units import Money
 from elias_trainer.contract import BaseModel, Method, Objective, Precision, Recipe
 
 Strategy = Annotated[str | None, typer.Option(help="local, hybrid, or the name of a backend.  [default: local]")]
@@ -26,6 +27,8 @@ Length = Annotated[int, typer.Option(min=16, help="Tokens; longer examples are c
 Recompute = Annotated[
     bool, typer.Option("--gradient-checkpointing", help="Less memory, a third more time: activations are made again.")
 ]
+Budget = Annotated[str | None, typer.Option(help="The most that the run may spend, such as 20usd.")]
+By = Annotated[str | None, typer.Option(help="When it must be done: friday, 3d, 36h, 2026-12-01, 2026-12-01T18:00.")]
 Steps = Annotated[int | None, typer.Option(min=1, help="Optimizer steps, in place of --epochs.")]
 
 
@@ -49,10 +52,14 @@ class Asked:
     seed: int = 0
     checkpoint_every: timedelta | None = None
     segment_steps: int | None = None
+    budget: str | None = None
+    by: str | None = None
 
 
 def wanted_run(config: Config, asked: Asked) -> Wanted:
     """Raises InputError for what contradicts itself, NotFound for a base that is not there."""
+    from elias.adapters.clock import SystemClock
+    from elias.cli.deadline import deadline
     from elias.wiring.train import default_base
 
     if asked.epochs is not None and asked.steps is not None:
@@ -79,6 +86,8 @@ def wanted_run(config: Config, asked: Asked) -> Wanted:
     bounds = Bounds(
         train_for=timedelta(minutes=asked.max_minutes) if asked.max_minutes else None,
         segment_steps=asked.segment_steps,
+        budget=Money.parse(asked.budget) if asked.budget else None,
+        by=deadline(asked.by, SystemClock().now()) if asked.by else None,
     )
     return Wanted(
         strategy=asked.strategy or config.training.strategy,

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from elias.cli.asking import Base, BatchSize, Corpus, Epochs, Length, Minutes, Recompute, Steps, Strategy
+from elias.cli.asking import Base, BatchSize, Budget, By, Corpus, Epochs, Length, Minutes, Recompute, Steps, Strategy
 from elias.cli.output import Json, emit_json, say
 from elias.domain.plan import Plan
 from elias_trainer.contract import Method
@@ -19,6 +19,8 @@ def plan(
     strategy: Strategy = None,
     base: Base = None,
     corpus: Corpus = "latest",
+    budget: Budget = None,
+    by: By = None,
     max_minutes: Minutes = None,
     epochs: Epochs = None,
     steps: Steps = None,
@@ -37,6 +39,7 @@ def plan(
     asked = Asked(
         strategy=strategy, base=base, max_minutes=max_minutes, epochs=epochs, steps=steps, method=method,
         batch_size=batch_size, sequence_length=sequence_length, gradient_checkpointing=gradient_checkpointing,
+        budget=budget, by=by,
     )  # fmt: skip
     wanted = wanted_run(config, asked)
     with open_training(config) as training:
