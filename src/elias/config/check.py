@@ -44,9 +44,9 @@ def _postgres(url: str | None) -> str | None:
 
 
 def _money(raw: Any) -> Any:
-    """Text such as `20usd`; a bare number in the file is refused, because nobody could tell its currency."""
-    if raw is None or isinstance(raw, Money):
-        return raw
+    """Text such as `20usd`, or `none`; a bare number is refused, because nobody could tell its currency."""
+    if raw is None or isinstance(raw, Money) or raw == "none":
+        return None if raw == "none" else raw
     if not isinstance(raw, str):
         raise ValueError("money is written as text, with its currency")
     try:
