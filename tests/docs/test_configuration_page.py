@@ -10,10 +10,11 @@ import pytest
 
 from elias.adapters.backends.kaggle.settings import KaggleSettings
 from elias.adapters.backends.launching import LocalSettings
+from elias.adapters.backends.sagemaker.settings import SageMakerSettings
 from elias.config.load import defaults
 
 ROW = re.compile(r"^\| `([\w.]+)` \| (.*?) \|", flags=re.MULTILINE)
-BACKENDS = {"local": LocalSettings, "kaggle": KaggleSettings}
+BACKENDS = {"local": LocalSettings, "kaggle": KaggleSettings, "sagemaker": SageMakerSettings}
 
 
 @pytest.fixture
