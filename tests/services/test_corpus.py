@@ -227,6 +227,45 @@ def test_like_sessions_are_never_on_both_sides() -> None:
         assert ids <= sides.train or ids <= sides.heldout
 
 
+def commit(number: int, *added: str) -> Session:
+    diff = "".join(f"+{line}\n" for text in added for line in text.split("\n"))
+    events = [Event(kind="task", text=f"commit {number}"), Event(kind="solution", text=f"@@ -0,0 +1 @@\n{diff}")]
+    return session("git", events)
+
+
+def text_of(function: Session, indent: str = "") -> str:
+    lines = "".join(e.text for e in function.events if e.kind in ("task", "solution")).split("\n")
+    return "\n".join(indent + line for line in lines)
+
+
+@pytest.mark.parametrize("ppm", [100_000, 300_000, 500_000])
+def test_a_function_and_the_commits_that_wrote_it_are_on_one_side(ppm: int) -> None:
+    functions = [code(n, f"    total = x + {n}\n    return total * {n}\n") for n in range(40)]
+    wrote = [commit(n, text_of(function)) for n, function in enumerate(functions)]
+    moved = [commit(100 + n, "class Adder:", text_of(function, "    ")) for n, function in enumerate(functions)]
+    sides = split([*functions, *wrote, *moved, *EVERY], ppm)
+    for trio in zip(functions, wrote, moved, strict=True):
+        assert len({session.id in sides.heldout for session in trio}) == 1
+    assert any(function.id in sides.heldout for function in functions)
+    assert sides == split([*EVERY, *moved, *wrote, *functions], ppm)
+
+
+def test_a_commit_that_shares_only_common_lines_is_not_tied() -> None:
+    functions = [code(n, f"    if x is None:\n        return None\n    return x + {n}\n") for n in range(30)]
+    shared = commit(1, "    if x is None:", "        return None", "    )")
+    sides = split([*functions, shared], 300_000)
+    assert {function.id in sides.heldout for function in functions} == {True, False}
+
+
+def test_a_first_commit_that_wrote_nearly_all_is_trained_on_whatever_its_hash() -> None:
+    functions = [code(n) for n in range(50)]
+    for number in range(12):
+        first = commit(number, *map(text_of, functions))
+        sides = split([first, *functions, *map(chat, range(10))], 100_000)
+        assert first.id in sides.train and {function.id for function in functions} <= sides.train
+        assert sides.heldout
+
+
 @given(st.permutations(EVERY), st.integers(1, 999_999))
 @settings(max_examples=50)
 def test_the_split_does_not_depend_on_order_and_covers_all(order: list[Session], ppm: int) -> None:
