@@ -10,6 +10,7 @@ HERE = Path(__file__).parent
 BENCHMARKS = (
     ("cli.py",),
     ("memory.py",),
+    ("speed.py",),
     ("trainer.py", "--tiny"),
     ("trainer.py", "--starter"),
     ("phases.py",),

@@ -111,6 +111,8 @@ CPU_TFLOPS_A_CORE = 0.1
 """Two AVX2 units of 8 float32 lanes, multiply and add, at about 3 GHz."""
 CPU = _row("CPU", r"\bcpu\b", (0.2, 0.2, 20, 0.35), Basis.MEASURED, "bench/speed.py")
 """Its peak is of two cores; whoever knows the number of cores says so."""
+CPU_FACTOR = 1.8
+"""In place of its basis's: cores differ in width and clock, and others work on them too."""
 UNKNOWN = _row("unknown", r"", (40, 10, 300, 0.5), Basis.ASSUMED, "assumed: a small GPU of today")
 UNKNOWN_FACTOR = 3.0
 """On top of that of an assumed row."""

@@ -13,7 +13,7 @@ import math
 from dataclasses import dataclass
 from typing import Self
 
-from elias.domain.accelerators import CPU, UNKNOWN, UNKNOWN_FACTOR, Accelerator, find
+from elias.domain.accelerators import CPU, CPU_FACTOR, UNKNOWN, UNKNOWN_FACTOR, Accelerator, find
 from elias.domain.footprint import NF4_BYTES, ModelShape
 from elias.domain.offer import Offer
 from elias_trainer.contract import Method, Objective, Precision, Recipe
@@ -223,6 +223,8 @@ _CHECKPOINT_S = 0.2
 
 def _factor(place: Place) -> float:
     card = place.card
+    if card is CPU:
+        return CPU_FACTOR
     known = card is not UNKNOWN or place.tflops is not None
     return card.basis.factor if known else card.basis.factor * UNKNOWN_FACTOR
 
