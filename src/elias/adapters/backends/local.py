@@ -17,6 +17,7 @@ from elias.adapters.backends.launching import Launching, LocalSettings, read_jso
 from elias.adapters.backends.output import bring_home, checkpoints, read_events, read_result
 from elias.adapters.backends.process import ProcessIdentity
 from elias.adapters.hardware import probe
+from elias.domain.accelerators import CPU_TFLOPS_A_CORE
 from elias.domain.footprint import KNOWN_SHAPES, footprint
 from elias.domain.offer import Need, Offer
 from elias.domain.run import SegmentFailure, SegmentState
@@ -51,7 +52,7 @@ class LocalBackend:
                 accelerator=card.name if card else "cpu",
                 accelerator_count=len(machine.gpus) or 1,
                 memory_bytes=card.memory_bytes if card else machine.memory_bytes,
-                tflops=None,
+                tflops=None if card else machine.cores * CPU_TFLOPS_A_CORE,
                 hourly=FREE,
                 longest=None,
                 left=None,
