@@ -29,6 +29,7 @@ Recompute = Annotated[
 ]
 Budget = Annotated[str | None, typer.Option(help="The most that the run may spend, such as 20usd.")]
 By = Annotated[str | None, typer.Option(help="When it must be done: friday, 3d, 36h, 2026-12-01, 2026-12-01T18:00.")]
+Instance = Annotated[str | None, typer.Option(help="The only kind of machine to rent, such as ml.g5.xlarge.")]
 Steps = Annotated[int | None, typer.Option(min=1, help="Optimizer steps, in place of --epochs.")]
 
 
@@ -54,6 +55,7 @@ class Asked:
     segment_steps: int | None = None
     budget: str | None = None
     by: str | None = None
+    instance: str | None = None
 
 
 def wanted_run(config: Config, asked: Asked) -> Wanted:
@@ -95,6 +97,7 @@ def wanted_run(config: Config, asked: Asked) -> Wanted:
         recipe=recipe,
         bounds=bounds,
         checkpoint_every=asked.checkpoint_every,
+        instance=asked.instance,
     )
 
 

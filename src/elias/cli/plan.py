@@ -6,8 +6,22 @@ from typing import Annotated
 
 import typer
 
-from elias.cli.asking import Base, BatchSize, Budget, By, Corpus, Epochs, Length, Minutes, Recompute, Steps, Strategy
+from elias.cli.asking import (
+    Base,
+    BatchSize,
+    Budget,
+    By,
+    Corpus,
+    Epochs,
+    Instance,
+    Length,
+    Minutes,
+    Recompute,
+    Steps,
+    Strategy,
+)
 from elias.cli.output import Json, emit_json, say
+from elias.cli.plan_table import print_others
 from elias.domain.plan import Plan
 from elias_trainer.contract import Method
 
@@ -21,6 +35,7 @@ def plan(
     corpus: Corpus = "latest",
     budget: Budget = None,
     by: By = None,
+    instance: Instance = None,
     max_minutes: Minutes = None,
     epochs: Epochs = None,
     steps: Steps = None,
@@ -39,7 +54,7 @@ def plan(
     asked = Asked(
         strategy=strategy, base=base, max_minutes=max_minutes, epochs=epochs, steps=steps, method=method,
         batch_size=batch_size, sequence_length=sequence_length, gradient_checkpointing=gradient_checkpointing,
-        budget=budget, by=by,
+        budget=budget, by=by, instance=instance,
     )  # fmt: skip
     wanted = wanted_run(config, asked)
     with open_training(config) as training:
@@ -62,5 +77,4 @@ def print_plan(found: Plan) -> None:
         say(f"nothing takes this run now: {found.reason}")
         if found.wait_until:
             say(f"worth asking again at {found.wait_until:%Y-%m-%d %H:%M} UTC")
-    for other in found.not_taken:
-        print(f"not {other.offer.backend} ({other.offer.accelerator}): {other.why}")
+    print_others(found)

@@ -9,7 +9,20 @@ from typing import Annotated
 
 import typer
 
-from elias.cli.asking import Base, BatchSize, Budget, By, Corpus, Epochs, Length, Minutes, Recompute, Steps, Strategy
+from elias.cli.asking import (
+    Base,
+    BatchSize,
+    Budget,
+    By,
+    Corpus,
+    Epochs,
+    Instance,
+    Length,
+    Minutes,
+    Recompute,
+    Steps,
+    Strategy,
+)
 from elias.cli.output import Json, Yes, ask, say
 from elias_trainer.contract import Method, Objective, Precision
 
@@ -26,6 +39,7 @@ def train(
     ] = None,
     budget: Budget = None,
     by: By = None,
+    instance: Instance = None,
     max_minutes: Minutes = None,
     epochs: Epochs = None,
     steps: Steps = None,
@@ -63,7 +77,7 @@ def train(
         sequence_length=sequence_length, learning_rate=learning_rate, packing=packing,
         precision=precision, gradient_checkpointing=gradient_checkpointing, seed=seed,
         checkpoint_every=timedelta(minutes=checkpoint_minutes) if checkpoint_minutes is not None else None,
-        segment_steps=segment_steps, budget=budget, by=by,
+        segment_steps=segment_steps, budget=budget, by=by, instance=instance,
     )  # fmt: skip
     wanted = wanted_run(config, asked)
     check_base(wanted.base, os.environ)

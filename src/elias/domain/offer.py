@@ -20,6 +20,8 @@ class Need:
     corpus_bytes: int
     corpus_tokens: int | None = None
     """None while nobody has tokenized it."""
+    instance: str | None = None
+    """The only kind of machine that is wanted, where the place has several."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -83,6 +83,8 @@ class Run:
     bounds: Bounds = field(default_factory=Bounds)
     checkpoint_every: timedelta | None = None
     """None is the node's own setting."""
+    instance: str | None = None
+    """The only kind of machine that it is to be rented, as its place calls it, such as `ml.g5.xlarge`."""
     state: RunState = RunState.QUEUED
     wish: Wish = Wish.GO
     reason: str | None = None

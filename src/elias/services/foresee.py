@@ -59,7 +59,7 @@ class Foresight:
 
     def need(self, run: Run, corpus: Corpus) -> Need:
         size = self.blobs.path(corpus.train).stat().st_size
-        return Need(base=run.base, recipe=run.recipe, label=run.label, corpus_bytes=size)
+        return Need(base=run.base, recipe=run.recipe, label=run.label, corpus_bytes=size, instance=run.instance)
 
     def _work(self, run: Run, corpus: Corpus) -> Work:
         """Before a trainer has counted it."""

@@ -38,6 +38,7 @@ class Wanted:
     recipe: Recipe
     bounds: Bounds = field(default_factory=Bounds)
     checkpoint_every: timedelta | None = None
+    instance: str | None = None
 
 
 def new_run(wanted: Wanted, corpus: Corpus, clock: Clock) -> Run:
@@ -63,6 +64,7 @@ def new_run(wanted: Wanted, corpus: Corpus, clock: Clock) -> Run:
         label=corpus.label,
         bounds=wanted.bounds,
         checkpoint_every=wanted.checkpoint_every,
+        instance=wanted.instance,
     )
 
 

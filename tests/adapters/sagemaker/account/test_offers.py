@@ -105,6 +105,8 @@ def test_only_one_kind_of_capacity_may_be_wanted(offers, spot, refused):
 
 def test_an_instance_that_was_named_is_the_only_one(offers):
     assert list(offers(need(), instance="ml.g6e.xlarge")) == ["ml.g6e.xlarge", "ml.g6e.xlarge spot"]
+    named = replace(need(), instance="ml.g5.xlarge")
+    assert list(offers(named, instance="ml.g6e.xlarge")) == ["ml.g5.xlarge", "ml.g5.xlarge spot"]
 
 
 def test_spot_that_is_interrupted_too_often_is_not_taken(offers, home):

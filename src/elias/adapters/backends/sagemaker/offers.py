@@ -80,9 +80,9 @@ class InstanceOffers:
     def offers(self, need: Need) -> Sequence[Offer]:
         """Two for each type, on demand and spot; refused ones with their reason. Raises ConfigError for a wrong type.
 
-        With `instance` set, that type alone.
+        Where the run or the settings name an instance, that type alone.
         """
-        kinds = self._kinds()
+        kinds = self._kinds(need)
         prices, risk = self._prices.all([kind.name for kind in kinds]), self._history.risk()
         rows = [self._row(kind, prices[kind.name], need, risk) for kind in kinds]
         return [self._offer(row, need, risk, is_spot=is_spot) for row in rows for is_spot in (False, True)]
@@ -92,9 +92,9 @@ class InstanceOffers:
         """What is not as live as it should be, in words."""
         yield from (note for note in (self._prices.note, self._quotas.note) if note)
 
-    def _kinds(self) -> list[InstanceType]:
-        if self._settings.instance:
-            return [instance(self._settings.instance)]
+    def _kinds(self, need: Need) -> list[InstanceType]:
+        if wanted := need.instance or self._settings.instance:
+            return [instance(wanted)]
         return [kind for kind in table().instances.values() if kind.gpus]
 
     def _row(self, kind: InstanceType, price: Price | None, need: Need, risk: Risk) -> Row:
