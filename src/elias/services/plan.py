@@ -39,7 +39,7 @@ class Ask:
 def next_segment(ask: Ask, outlook: Outlook) -> Plan:
     """The plan from here; `wait_until` and `reason` where nothing is to be begun before that."""
     offers = [sight.offer for sight in outlook.sights]
-    problem = outlook.problem() if outlook.run.bounds.train_for is None else None
+    problem = outlook.problem()
     if problem is None:
         return plan_segment(ask, offers)
     plan = _likeliest(problem, problem.runs[0])

@@ -34,7 +34,7 @@ from elias.services.next_move import (
     time_left,
 )
 from elias.services.plan import Ask, next_segment
-from elias.services.planner.outlook import Outlook
+from elias.services.planner.outlook import Outlook, plan_ahead
 from elias.services.run_folder import CORPUS, TRAINER, RunFolder, belonging, disk_errors, file_input, with_base_digest
 from elias.services.run_share import ALONE, RunShare
 from elias.services.sending import ASK_AGAIN, Sender
@@ -237,6 +237,14 @@ class Coordinator:
         plan = self._plan(run, (), corpus, self.means.purse.left(run))
         capped = None if plan.segments else self._at_cap(run, (), corpus, run.id)
         return replace(plan, reason=capped.reason, wait_until=capped.until) if capped else plan
+
+    def look_ahead(self, run: Run) -> Plan:
+        """The whole plan of a run that has not begun, with its reasons; changes nothing."""
+        first = self.preview(run)
+        plan = plan_ahead(self.outlook(run, (), self.means.corpora.get(run.corpus), self.means.purse.left(run)))
+        if plan is None or (not first.segments and first.wait_until is None and not plan.segments):
+            return first if plan is None else replace(first, relaxations=plan.relaxations)
+        return plan
 
     def outlook(self, run: Run, segments: Sequence[Segment], corpus: Corpus, budget: Money | None) -> Outlook:
         """What the planner goes by."""

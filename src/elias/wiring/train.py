@@ -82,6 +82,10 @@ class Training:
         """Where the first segment would go now, and why not elsewhere."""
         return self.coordinator.preview(new_run(wanted, corpus, self.coordinator.means.clock))
 
+    def plan_ahead(self, wanted: Wanted, corpus: Corpus) -> Plan:
+        """The whole run from segment to segment: when, where, for how much and how likely; and what else there is."""
+        return self.coordinator.look_ahead(new_run(wanted, corpus, self.coordinator.means.clock))
+
 
 @contextmanager
 def open_training(config: Config, parts: Parts | None = None, *, workers: int = 8) -> Iterator[Training]:
