@@ -351,7 +351,7 @@ def wanted(steps: int, **bounds: Any) -> Wanted:
         strategy="sagemaker",
         base=fake_base(step_s=0.01),
         recipe=Recipe(max_steps=steps),
-        bounds=Bounds(budget=Money.usd(20), **bounds),
+        bounds=Bounds(**{"budget": Money.usd(20), **bounds}),
     )
 
 

@@ -87,6 +87,17 @@ def test_spot_that_is_not_to_be_had_any_more_ends_preempted_with_its_checkpoint_
     assert place.checkpoint() > 0 and "came home" in ended.failure.message
 
 
+def test_old_checkpoints_go_from_s3_while_the_job_runs(place: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("elias.adapters.backends.sagemaker.backend.TIDY_EVERY_S", 0.0)
+    place.submit(**{**LONG, "limits": Limits(checkpoint_every_s=0.05)})
+    place.until_checkpoint(20)
+    place.backend.cancel(place.key)
+    place.ended()
+    steps = [name for name in place.account.names() if name.endswith(".pack")]
+    assert place.checkpoint() >= 20 and f"checkpoint-{place.checkpoint():08d}.pack" in steps[-1]
+    assert len(steps) < 12, "one was written every two or three steps"
+
+
 # No place to be had
 
 

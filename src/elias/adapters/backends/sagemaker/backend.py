@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import shutil
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -42,6 +43,7 @@ from elias.units import rfc3339
 from elias_trainer.contract import FailureKind, canonical_json, write_whole
 
 log = logging.getLogger("elias.sagemaker")
+TIDY_EVERY_S = 600.0
 
 
 class SageMakerBackend(Holdings):
@@ -60,6 +62,7 @@ class SageMakerBackend(Holdings):
         self._pace = Pace(self.settings)
         self._last: dict[str, Status] = {}
         self._logs: dict[str, JobLog] = {}
+        self._tidied: dict[str, float] = {}
 
     def close(self) -> None:
         """Give the connections back."""
@@ -197,6 +200,7 @@ class SageMakerBackend(Holdings):
         if described["TrainingJobStatus"] in FINAL:
             return self._collector.collect(entry, described)
         entry = self._stop_where_due(entry, described)
+        self._tidy_now_and_then(entry)
         return live_status(entry, described, self._clock.now())
 
     def _keep(self, entry: Entry, described: Described) -> Entry:
@@ -232,6 +236,17 @@ class SageMakerBackend(Holdings):
         entry = self._ledger.change(entry.key, stop_for=reason)
         self._sender.jobs.stop(entry.job)
         return self._ledger.change(entry.key, stop_sent=True)
+
+    def _tidy_now_and_then(self, entry: Entry) -> None:
+        """Old checkpoints go from S3, where they cost and where another instance would have to fetch them."""
+        now = time.monotonic()
+        if now - self._tidied.setdefault(entry.key, now) < TIDY_EVERY_S:
+            return
+        self._tidied[entry.key] = now
+        try:
+            self._collector.inbox(entry).tidy()
+        except EliasError as error:  # nothing depends on it: tried again later
+            log.warning("sagemaker.left_behind segment=%s what=%s", entry.key, error.what)
 
     def _stop(self, handle: str, reason: StopFor) -> None:
         entry = self._ledger.get(handle)

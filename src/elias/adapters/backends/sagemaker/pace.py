@@ -1,4 +1,4 @@
-"""When a job is asked after: many together no faster than AWS answers."""
+"""When a job is asked after: many together no faster than AWS answers, and none left out."""
 
 from __future__ import annotations
 
@@ -7,15 +7,20 @@ import time
 
 from elias.adapters.backends.sagemaker.settings import SageMakerSettings
 
+WAITS_S = 10.0
+"""Whoever has not come back for so long does not wait any more."""
+
 
 class Pace:
-    """Spreads the questions after many jobs, so that all together stay below what AWS throttles at."""
+    """Turns of all jobs of this process; who has waited longest comes first."""
 
     def __init__(self, settings: SageMakerSettings) -> None:
         self._settings = settings
         self._lock = threading.Lock()
         self._asked: dict[str, float] = {}
-        self._last: float | None = None
+        self._waits: dict[str, float] = {}
+        """Whose turn has come and who got none, with the moment of its last try."""
+        self._last = float("-inf")
 
     def every_s(self, running: int) -> float:
         """Between two questions after the same job."""
@@ -25,13 +30,22 @@ class Pace:
     def may_ask(self, key: str, *, running: int, is_urgent: bool) -> bool:
         """Whether it is `key`'s turn; counts as asked then. What a person wants, such as a stop, is always in turn."""
         with self._lock:
-            now = time.monotonic()
-            every_s = self.every_s(running)
-            asked = self._asked.get(key)
-            apart_s = min(60 / self._settings.calls_per_minute, every_s)
-            is_late = asked is None or now - asked >= every_s
-            is_free = self._last is None or now - self._last >= apart_s
-            if not is_urgent and not (is_late and is_free):
-                return False
+            now, every_s = time.monotonic(), self.every_s(running)
+            if not is_urgent:
+                if now - self._since(key) < every_s:
+                    return False
+                self._waits[key] = now
+                if now - self._last < min(60 / self._settings.calls_per_minute, every_s) or not self._is_first(
+                    key, now
+                ):
+                    return False
+            self._waits.pop(key, None)
             self._asked[key] = self._last = now
             return True
+
+    def _is_first(self, key: str, now: float) -> bool:
+        waiting = [other for other, seen in self._waits.items() if now - seen < WAITS_S]
+        return all(self._since(key) <= self._since(other) for other in waiting)
+
+    def _since(self, key: str) -> float:
+        return self._asked.get(key, float("-inf"))

@@ -1,0 +1,82 @@
+"""Whole runs on the emulated SageMaker, through the real coordinator, engine, stores and money ledger."""
+
+import sys
+import time
+from collections.abc import Callable
+from importlib import util
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from elias.adapters.clock import SystemClock
+from elias.domain.label import Label
+from elias.domain.run import Run, RunState, Segment
+from elias.services.runs import new_run
+from elias.testing.blobs import FolderBlobs
+from elias.testing.bundles import CORPUS, small_corpus
+from elias.testing.fake_trainer import expected_adapter
+from elias.testing.sagemaker_emulator import Fault, FaultKind, SageMakerEmulator
+from elias.units import FREE, Money
+from elias.wiring.train import open_training
+from elias_trainer.contract import FailureKind
+
+STEPS = 24
+
+
+@pytest.fixture
+def kills() -> ModuleType:
+    """bench/sagemaker_kills.py, whose runs these tests use too."""
+    spec = util.spec_from_file_location("sagemaker_kills", Path(__file__).parents[3] / "bench" / "sagemaker_kills.py")
+    assert spec and spec.loader
+    module = sys.modules[spec.name] = util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+Carry = Callable[..., tuple[Run, list[Segment]]]
+
+
+@pytest.fixture
+def carry(kills: Any, emulated: SageMakerEmulator, account: Any, tmp_path: Path) -> Carry:
+    def to_its_end(bounds: dict[str, Any], **settings: Any) -> tuple[Run, list[Segment]]:
+        home = tmp_path / "node"
+        config = kills.config_of(home, emulated.url, **settings)
+        with open_training(config, kills.parts_of(home)) as training:
+            corpus = small_corpus(FolderBlobs(home / "blobs"), Label.PUBLIC, SystemClock().now())
+            training.stores.corpora.add(corpus)
+            run = new_run(kills.wanted(STEPS, **bounds), corpus, SystemClock())
+            kills.quick(training).launch()
+            training.runs.begin(run)
+            end = time.monotonic() + 90
+            while not (seen := training.stores.runs.get(run.id)).state.is_standing:
+                assert time.monotonic() < end, seen
+                time.sleep(0.05)
+            return seen, list(training.stores.runs.segments(run.id))
+
+    return to_its_end
+
+
+def test_a_corrupted_model_costs_another_segment_and_not_the_run(carry: Carry, emulated: SageMakerEmulator) -> None:
+    emulated.disk.faults.add(Fault(kind=FaultKind.CORRUPTED_MODEL))
+    run, segments = carry({})
+    assert run.state is RunState.DONE and run.artifact == expected_adapter(CORPUS, STEPS)
+    assert segments[0].failure is not None and "model.tar.gz is not whole" in segments[0].failure.message
+    assert [segment.end.step for segment in segments if segment.end] == [STEPS, STEPS]
+
+
+def test_a_run_without_capacity_tries_again_and_pays_only_for_what_ran(
+    carry: Carry, emulated: SageMakerEmulator
+) -> None:
+    emulated.disk.faults.add(Fault(kind=FaultKind.INSUFFICIENT_CAPACITY))
+    run, segments = carry({})
+    assert run.state is RunState.DONE and run.artifact == expected_adapter(CORPUS, STEPS)
+    assert segments[0].failure is not None and segments[0].failure.kind is FailureKind.CAPACITY
+    assert segments[0].cost == FREE < segments[1].cost
+
+
+def test_a_run_whose_budget_buys_no_job_ends_before_anything_is_sent(carry: Carry, emulated: SageMakerEmulator) -> None:
+    run, _ = carry({"budget": Money.usd("0.01")})
+    assert run.state is not RunState.DONE
+    assert not emulated.disk.requests("CreateTrainingJob")
