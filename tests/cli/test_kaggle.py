@@ -57,3 +57,15 @@ def test_the_quota_is_read_live_and_capped(elias: Elias) -> None:
 def test_adopting_what_is_not_there_says_so(elias: Elias, address: str, code: int) -> None:
     done = elias("run", "adopt", address)
     assert done.returncode == code and "fix:" in done.stderr, done.stderr
+
+
+def test_a_base_of_6_7_billion_in_qlora_takes_under_15_gb_of_a_t4_and_lora_takes_both(elias: Elias) -> None:
+    words = ("kaggle", "memory", "--base", "deepseek-ai/deepseek-coder-6.7b-instruct", "--gradient-checkpointing")
+    qlora = elias(*words, "--method", "qlora")
+    assert qlora.returncode == 0 and "fits one T4" in qlora.stdout and "never measured" in qlora.stdout
+    found = json.loads(elias(*words, "--method", "qlora", "--json").stdout)
+    assert found["cards"] == 1 and found["needs_bytes"] < 15e9
+    assert found["needs_bytes"] == sum(found["needs"].values())
+    assert "both T4s" in elias(*words, "--method", "lora", "--batch-size", "1").stdout
+    full = elias(*words, "--method", "full")
+    assert full.returncode == 4 and "--method qlora" in full.stderr

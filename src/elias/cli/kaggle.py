@@ -7,7 +7,9 @@ from typing import Annotated
 
 import typer
 
-from elias.cli.output import Json, emit_json, say
+from elias.cli.asking import Base, BatchSize, Length, Recompute
+from elias.cli.output import Json, emit_json, emit_table, say
+from elias_trainer.contract import Method
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="The notebook template, the key, the quota.")
 
@@ -48,6 +50,42 @@ def by_hand(
         return
     say("Type these, each when the one before is done (the datasets `ready`, the notebook `COMPLETE`):")
     print("\n".join([*kit.commands, f"elias run adopt {kit.address}"]))
+
+
+@app.command()
+def memory(
+    base: Base = None,
+    method: Annotated[Method, typer.Option(help="What is trained.")] = Method.QLORA,
+    batch_size: BatchSize = 4,
+    sequence_length: Length = 1024,
+    gradient_checkpointing: Recompute = False,
+    json: Json = False,
+) -> None:
+    """What training a base would take of the two T4s' memory, by the memory model; exits 4 when it does not fit."""
+    from elias.wiring.kaggle import on_t4s
+    from elias.wiring.train import REAL_BASE
+    from elias_trainer.contract import Recipe
+
+    recipe = Recipe(
+        method=method,
+        batch_size=batch_size,
+        sequence_length=sequence_length,
+        gradient_checkpointing=gradient_checkpointing,
+    )
+    found = on_t4s(base or REAL_BASE, recipe)
+    if json:
+        emit_json(found)
+    else:
+        parts = ("weights", "gradients", "optimizer", "activations", "runtime")
+        rows = [(part, f"{getattr(found.needs, part) / 1e9:.1f} GB") for part in parts]
+        emit_table(["of a card", "bytes"], [*rows, ("together", f"{found.needs_bytes / 1e9:.1f} GB")], empty="")
+        taken = {1: "fits one T4", 2: "is split over both T4s"}.get(found.cards or 0, "is more than two T4s have")
+        print(f"{taken} ({found.card_bytes / 1e9:.0f} GB each); a model in float16, never measured on a T4")
+        say(f"the base's numbers: {found.shape}")
+        if found.cards is None:
+            say("less is: --method qlora, --gradient-checkpointing, a smaller --batch-size or --sequence-length")
+    if found.cards is None:
+        raise typer.Exit(4)
 
 
 @app.command()

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from elias.config.schema import Config
+from elias.domain.footprint import Footprint, footprint
 from elias.errors import InputError
 from elias.ports.backend import HasQuota, Quota
+from elias.services.base_shape import model_shape
 from elias.wiring.plugins import load_plugin
 from elias.wiring.train import backend_context
+from elias_trainer.contract import Precision, Recipe
 
 NAME = "kaggle"
 KEY_FILE = "identity/kaggle.key"
@@ -33,6 +38,30 @@ def secret_key(config: Config) -> tuple[str, str]:
     path = config.home / KEY_FILE
     identity = path.read_text(encoding="utf-8").strip() if path.exists() else new_identity(path)
     return identity, recipient_of(identity)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OnT4s:
+    """By the memory model, in float16; never measured on a T4."""
+
+    needs: Footprint
+    needs_bytes: int
+    card_bytes: int
+    """Usable on one of the two."""
+    cards: int | None
+    """How many the model at work takes; None is more than there are."""
+    shape: str
+    """Where the base's numbers are from."""
+
+
+def on_t4s(base: str, recipe: Recipe) -> OnT4s:
+    """What training asks of Kaggle's two T4s."""
+    from elias.adapters.backends.kaggle.sender import CARDS, T4_BYTES
+
+    found = model_shape(base)
+    needs = footprint(found.shape, recipe, Precision.FP16)
+    cards = next((count for count in range(1, CARDS + 1) if needs.total <= count * T4_BYTES), None)
+    return OnT4s(needs=needs, needs_bytes=needs.total, card_bytes=T4_BYTES, cards=cards, shape=found.basis)
 
 
 def quota(config: Config) -> Quota:
