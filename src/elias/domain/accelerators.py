@@ -86,7 +86,7 @@ ACCELERATORS = (
     _row("H100", r"h100|ml\.p5\.", (989, 67, 3350, 0.34), Basis.PUBLISHED, _SAME_PROGRAM),
     _row("A100", r"a100|ml\.p4", (312, 19.5, 1555, 0.6), Basis.PUBLISHED, f"{_WIKI} and {_QWEN} and {_FMS}"),
     _row("RTX PRO 6000", r"pro 6000|ml\.g7e\.", (500, 125, 1597, 0.34), Basis.PUBLISHED, _SAME_PROGRAM),
-    _row("L40S", r"l40s|ml\.g6e\.", (362, 91.6, 864, 0.5), Basis.ASSUMED, _NEIGHBOUR),
+    _row("L40S", r"l40s|ml\.g6e\.", (362, 91.6, 864, 0.42), Basis.ASSUMED, _NEIGHBOUR),
     _row("L40", r"\bl40\b", (181, 90.5, 864, 0.8), Basis.PUBLISHED, _FMS),
     _row("L4", r"\bl4\b|ml\.g6\.", (121, 30.3, 300, 0.4), Basis.ASSUMED, _NEIGHBOUR),
     _row("A10G", r"a10g|ml\.g5\.", (70, 31.2, 600, 0.6), Basis.PUBLISHED, _LITGPT),

@@ -14,6 +14,7 @@ from starlette.routing import Route
 from elias.domain.fields import as_json
 from elias.errors import EliasError, InputError
 from elias.services.deploy import DeployRequest
+from elias.services.eta import eta_of
 from elias.wiring.node import Node
 
 _STATUS = {2: 400, 3: 404, 4: 409, 5: 502}
@@ -119,12 +120,13 @@ def _run_line(node: Node, run: str) -> object:
         if steps:
             progress = {name: steps[-1].get(name) for name in ("step", "step_total", "loss", "tokens_per_s", "eta_s")}
             break
-    return {**as_json(found), "progress": progress}
+    return {**as_json(found), "progress": progress, "eta": as_json(eta_of(found, runs, node.clock.now()))}
 
 
 def _run_whole(node: Node, run: str) -> object:
     found = node.stores.runs.get(run)
-    return {"run": found, "segments": node.stores.runs.segments(found.id)}
+    eta = eta_of(found, node.stores.runs, node.clock.now())
+    return {"run": found, "segments": node.stores.runs.segments(found.id), "eta": eta}
 
 
 def _models(node: Node) -> object:
