@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from elias.wiring.doctor import Examination, Strategy
 
 app = typer.Typer(add_completion=False)
+MOST_SHOWN = 3
+"""Offers of one place."""
 GIB = 2**30
 
 
@@ -47,7 +49,9 @@ def _print(found: Examination) -> None:
 def _says(strategy: Strategy) -> str:
     if strategy.needs is not None:
         return strategy.needs + (f"; {strategy.fix}" if strategy.fix else "")
-    return "; ".join(_offer(offer) for offer in strategy.offers if offer.refused is None) or "the places above"
+    open_ones = [_offer(offer) for offer in strategy.offers if offer.refused is None]
+    more = f"; {len(open_ones) - MOST_SHOWN} more: elias offers" if len(open_ones) > MOST_SHOWN else ""
+    return "; ".join(open_ones[:MOST_SHOWN]) + more or "the places above"
 
 
 def _offer(offer: Offer) -> str:

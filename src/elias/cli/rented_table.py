@@ -1,0 +1,47 @@
+"""The offers of places that rent machines of several kinds, as one table: what fits, how long, how much, why not."""
+
+from __future__ import annotations
+
+from elias.cli.output import emit_table
+from elias.domain.offer import Offer
+from elias.domain.plan import NotTaken, Plan
+
+COLUMNS = ("offer", "GPUs", "fits", "hours", "$/h", "all of it", "")
+CHOSEN = "chosen"
+
+
+def print_others(plan: Plan) -> None:
+    """All that a plan does not use, a line each; a place with several offers gets a table, the chosen one in it."""
+    chosen = dict.fromkeys(segment.offer for segment in plan.segments)
+    rented = [*(NotTaken(offer=offer, why=CHOSEN) for offer in chosen), *plan.not_taken]
+    rows = [_cells(taken) for taken in rented if taken.offer.variant]
+    if rows:
+        print()
+        emit_table(COLUMNS, rows, empty="")
+        print("hours and all of it: the whole run, likely, interruptions counted in; $/h on spot: likely, of reserved")
+    for other in plan.not_taken:
+        if not other.offer.variant:
+            print(f"not {other.offer.backend} ({other.offer.accelerator}): {other.why}")
+
+
+def _cells(taken: NotTaken) -> tuple[str, ...]:
+    offer = taken.offer
+    return (
+        f"{offer.backend} {offer.variant}",
+        f"{offer.accelerator_count} x {offer.accelerator.partition('(')[2].rstrip(')') or offer.accelerator}",
+        "yes" if offer.likely_span else "no" if offer.refused else "?",
+        _hours(offer),
+        _price(offer),
+        str(offer.likely_cost) if offer.likely_cost else "?",
+        taken.why,
+    )
+
+
+def _hours(offer: Offer) -> str:
+    return "?" if offer.likely_span is None else f"{offer.likely_span.total_seconds() / 3600:.2g}"
+
+
+def _price(offer: Offer) -> str:
+    if not offer.hourly.micro_usd:
+        return "?"
+    return str(offer.hourly) if offer.likely_hourly is None else f"{offer.likely_hourly} of {offer.hourly}"
