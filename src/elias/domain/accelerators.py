@@ -109,7 +109,7 @@ ACCELERATORS = (
 
 CPU_TFLOPS_A_CORE = 0.1
 """Two AVX2 units of 8 float32 lanes, multiply and add, at about 3 GHz."""
-CPU = _row("CPU", r"\bcpu\b", (0.2, 0.2, 20, 0.35), Basis.MEASURED, "bench/speed.py")
+CPU = _row("CPU", r"\bcpu\b", (0.2, 0.2, 20, 0.43), Basis.MEASURED, "bench/speed.py")
 """Its peak is of two cores; whoever knows the number of cores says so."""
 CPU_FACTOR = 1.8
 """In place of its basis's: cores differ in width and clock, and others work on them too."""

@@ -161,7 +161,7 @@ def step_parts(shape: ModelShape, recipe: Recipe, place: Place, sequences: Seque
     card, trained = place.card, _trained(shape, recipe)
     bandwidth = (place.bandwidth or card.bandwidth) * _BANDWIDTH_SHARE
     peak = (place.tflops or card.peak(place.precision)) * 1e12
-    share = card.share * batch.tokens / (batch.tokens + _HALF_SPEED_TOKENS)
+    share = card.share * _filled(batch.tokens, _HALF_SPEED_TOKENS) * _filled(shape.hidden, _HALF_SPEED_WIDTH)
     products = flops(shape, recipe, batch) / (peak * share)
     memory = _moved(shape, recipe, place, batch) / bandwidth
     return StepParts(
@@ -206,6 +206,8 @@ _BANDWIDTH_SHARE = 0.75
 """Of a memory's peak that streaming kernels reach."""
 _HALF_SPEED_TOKENS = 100
 """A micro-batch of so many tokens reaches half of the share: matrices too narrow to fill the units."""
+_HALF_SPEED_WIDTH = 128
+"""The same of a model's width; fitted to `tiny` and `starter` on a CPU."""
 _OPTIMIZER_BYTES = 28
 """AdamW reads weight, gradient and two moments, and writes three, in float32."""
 _EXCHANGE_BYTES_PER_S = 8e9
@@ -227,6 +229,10 @@ def _factor(place: Place) -> float:
         return CPU_FACTOR
     known = card is not UNKNOWN or place.tflops is not None
     return card.basis.factor if known else card.basis.factor * UNKNOWN_FACTOR
+
+
+def _filled(size: float, half: float) -> float:
+    return size / (size + half)
 
 
 def _trained(shape: ModelShape, recipe: Recipe) -> int:
