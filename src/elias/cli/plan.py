@@ -1,8 +1,8 @@
-"""`elias plan`: where a run would go now, and why not elsewhere."""
+"""`elias plan`: the whole of a run before anything is spent: where, when, for how much, how likely, and what else."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -20,10 +20,13 @@ from elias.cli.asking import (
     Steps,
     Strategy,
 )
-from elias.cli.output import Json, emit_json, say
-from elias.cli.plan_table import print_others
-from elias.domain.plan import Plan
+from elias.cli.output import Json, emit_json
+from elias.cli.plan_print import print_plan, print_points, print_queue
 from elias_trainer.contract import Method
+
+if TYPE_CHECKING:
+    from elias.services.runs import Wanted
+    from elias.wiring.train import Training
 
 app = typer.Typer(add_completion=False)
 
@@ -43,9 +46,14 @@ def plan(
     batch_size: BatchSize = 4,
     sequence_length: Length = 1024,
     gradient_checkpointing: Recompute = False,
+    what_if: Annotated[bool, typer.Option("--what-if", help="Cost against deadline, as rows.")] = False,
+    queue: Annotated[bool, typer.Option("--queue", help="All runs that wait or train, planned together.")] = False,
     json: Json = False,
 ) -> None:
-    """Where a training run would go, and why not elsewhere. Starts nothing, and exits 4 when nothing takes it."""
+    """Where a run would go from segment to segment, when, for how much, how likely in time, and why not elsewhere.
+
+    Starts nothing, and exits 4 when nothing takes it.
+    """
     from elias.cli.asking import Asked, wanted_run
     from elias.config import load
     from elias.wiring.train import open_training
@@ -56,9 +64,17 @@ def plan(
         batch_size=batch_size, sequence_length=sequence_length, gradient_checkpointing=gradient_checkpointing,
         budget=budget, by=by, instance=instance,
     )  # fmt: skip
-    wanted = wanted_run(config, asked)
     with open_training(config) as training:
-        found = training.plan(wanted, training.stores.corpora.get(corpus))
+        if queue:
+            _queue(training, json=json)
+        elif what_if:
+            _curve(training, wanted_run(config, asked), corpus, json=json)
+        else:
+            _plan(training, wanted_run(config, asked), corpus, json=json)
+
+
+def _plan(training: Training, wanted: Wanted, corpus: str, *, json: bool) -> None:
+    found = training.plan_ahead(wanted, training.stores.corpora.get(corpus))
     if json:
         emit_json(found)
     else:
@@ -67,14 +83,21 @@ def plan(
         raise typer.Exit(4)
 
 
-def print_plan(found: Plan) -> None:
-    for segment in found.segments:
-        offer = segment.offer
-        span = f"for up to {segment.span}" if segment.span else "to the end of the run"
-        cost = f"{offer.hourly} an hour, {segment.reserve} at most" if offer.hourly.micro_usd else "costs nothing"
-        print(f"{offer.backend}: {offer.accelerator_count} x {offer.accelerator}, {span}, {cost}")
-    if not found.segments:
-        say(f"nothing takes this run now: {found.reason}")
-        if found.wait_until:
-            say(f"worth asking again at {found.wait_until:%Y-%m-%d %H:%M} UTC")
-    print_others(found)
+def _curve(training: Training, wanted: Wanted, corpus: str, *, json: bool) -> None:
+    from elias.wiring.plan import plan_what_if
+
+    points = plan_what_if(training, wanted, training.stores.corpora.get(corpus))
+    if json:
+        emit_json(points)
+    else:
+        print_points(points)
+
+
+def _queue(training: Training, *, json: bool) -> None:
+    from elias.wiring.plan import plan_standing_runs
+
+    found = plan_standing_runs(training)
+    if json:
+        emit_json(found)
+    else:
+        print_queue(found)

@@ -85,9 +85,9 @@ def train(
         found = corpus_from_data(config, training.stores, data) if data else training.stores.corpora.get(corpus)
         plan = training.plan(wanted, found)
         if any(segment.offer.hourly.micro_usd for segment in plan.segments):
-            from elias.cli.plan import print_plan
+            from elias.cli.plan_print import print_plan
 
-            print_plan(plan)
+            print_plan(training.plan_ahead(wanted, found))
             ask("This costs money. Begin?", yes=yes)
         run = new_run(wanted, found, training.coordinator.means.clock)
         training.runs.begin(run)

@@ -10,6 +10,7 @@ from elias.services.planner.lanes import Lane, is_risky, loss_s
 from elias.services.planner.search import Found, Piece
 
 _POINTS = 200
+# all below one of them counts as it does, so that no chance is overstated
 _QUANTILES = tuple((n + 1) / (_POINTS + 1) for n in range(_POINTS))
 _DEVIATES = tuple(NormalDist().inv_cdf(share) for share in _QUANTILES)
 
@@ -24,8 +25,8 @@ def chance(found: Found, deadline: int | None = None) -> float:
     spares = _Spares(found, deadline)
     if mean == 0:
         # slower is never sooner: it is in time up to one of the quantiles, and not beyond
-        return bisect_right(_DEVIATES, 0.0, key=lambda z: 0.0 if spares.at(z) >= 0 else 1.0) / _POINTS
-    return sum(_poisson_up_to(spares.at(z), lost, mean) for z in _DEVIATES) / _POINTS
+        return bisect_right(_DEVIATES, 0.0, key=lambda z: 0.0 if spares.at(z) >= 0 else 1.0) / (_POINTS + 1)
+    return sum(_poisson_up_to(spares.at(z), lost, mean) for z in _DEVIATES) / (_POINTS + 1)
 
 
 def chance_of(found: Found, piece: Piece) -> float:

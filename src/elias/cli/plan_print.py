@@ -1,0 +1,134 @@
+"""A plan as a person reads it before anything is spent."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+from elias.cli.output import emit_table, say
+from elias.cli.plan_table import print_others
+from elias.domain.offer import Offer
+from elias.domain.plan import Plan, PlannedSegment, QueuePlan, WhatIf
+from elias.units import Money
+
+COLUMNS = ("place", "accelerator", "starts", "for", "steps", "expected", "at most", "chance")
+POINTS = ("done by", "expected", "at most", "chance", "places")
+RUNS = ("run", "deadline", "done by", "expected", "at most", "chance", "places")
+
+
+def print_plan(plan: Plan) -> None:
+    if plan.segments:
+        emit_table(COLUMNS, [_cells(segment) for segment in plan.segments], empty="")
+        _print_whole(plan)
+    else:
+        say(f"nothing takes this run now: {plan.reason}")
+    if plan.wait_until:
+        say(f"worth asking again at {plan.wait_until:%Y-%m-%d %H:%M} UTC" if not plan.segments else plan.reason or "")
+    for helps in plan.relaxations:
+        print(f"would do: {helps.words}{_all_of(helps.budget)}")
+    for point in plan.sooner:
+        print(f"sooner: {_moment(point.ends_at)} for {_price(point)}")
+    print_others(plan)
+
+
+def print_points(points: Sequence[WhatIf]) -> None:
+    """The curve of cost against deadline, a row a point."""
+    emit_table(POINTS, [_point(point) for point in points], empty="no plan ends within the time that is planned")
+
+
+def print_queue(queue: QueuePlan) -> None:
+    emit_table(RUNS, [_run(plan) for plan in queue.plans], empty="no run waits")
+    count = len(queue.plans)
+    print(f"\n{queue.at_once} at once; {queue.in_time} of {count} in time{_proven(queue)}; made by {queue.solver}")
+    for line in queue.limited_by:
+        print(f"limit: {line}")
+    for plan in queue.plans:
+        if plan.is_in_time is not True:
+            print(f"late: {plan.run}: {plan.reason or 'no plan keeps its deadline and budget'}")
+
+
+def name(offer: Offer) -> str:
+    return f"{offer.backend} {offer.variant}".rstrip()
+
+
+def span_words(span: timedelta) -> str:
+    """`45 s`, `3 min`, `11.5 h`, `2.1 days`."""
+    seconds = span.total_seconds()
+    for limit, unit, word in ((90, 1, "s"), (5400, 60, "min"), (172800, 3600, "h")):
+        if seconds < limit:
+            return f"{seconds / unit:.1f} {word}" if word == "h" else f"{seconds / unit:.0f} {word}"
+    return f"{seconds / 86400:.1f} days"
+
+
+def _cells(segment: PlannedSegment) -> tuple[object, ...]:
+    offer = segment.offer
+    return (
+        name(offer),
+        f"{offer.accelerator_count} x {offer.accelerator}",
+        _moment(segment.starts_at),
+        "the end of the run" if segment.span is None else span_words(segment.span),
+        "?" if segment.steps is None else segment.steps,
+        _money(segment.expected),
+        _money(segment.reserve),
+        "?" if segment.chance is None else f"{segment.chance:.0%}",
+    )
+
+
+def _print_whole(plan: Plan) -> None:
+    ends = f"done by {_moment(plan.ends_at)}" if plan.ends_at else "ends with its work"
+    print(f"\n{ends}, for {_money(plan.expected)} as expected and {_money(plan.reserve)} at most{_bound(plan)}")
+    if plan.deadline is not None and plan.chance is not None:
+        kept = "in time" if plan.is_in_time else "NOT in time as wanted"
+        print(f"{kept} for {_moment(plan.deadline)}: with {plan.chance:.0%}, wanted {plan.wanted:.0%}")
+    elif plan.is_in_time is False:
+        print("its budget does not hold all of it as surely as wanted")
+
+
+def _bound(plan: Plan) -> str:
+    if plan.bound is None or plan.bound == plan.expected:
+        return "; no plan is cheaper" if plan.bound is not None else ""
+    return f"; no plan is cheaper than {plan.bound}"
+
+
+def _all_of(budget: Money | None) -> str:
+    return f" (--budget {-(-budget.micro_usd // 10_000) / 100:.2f}usd)" if budget is not None else ""
+
+
+def _point(point: WhatIf) -> tuple[object, ...]:
+    if point.ends_at is None or point.expected is None or point.reserve is None:
+        return _moment(point.deadline), "no plan", "", "", ""
+    chance = "" if point.chance is None else f"{point.chance:.0%}"
+    return _moment(point.ends_at), _money(point.expected), _money(point.reserve), chance, ", ".join(point.places)
+
+
+def _run(plan: Plan) -> tuple[object, ...]:
+    places = dict.fromkeys(name(segment.offer) for segment in plan.segments)
+    return (
+        plan.run,
+        _moment(plan.deadline) if plan.deadline else "none",
+        _moment(plan.ends_at) if plan.ends_at else "not planned",
+        _money(plan.expected),
+        _money(plan.reserve),
+        "?" if plan.chance is None else f"{plan.chance:.0%}",
+        ", ".join(places),
+    )
+
+
+def _price(point: WhatIf) -> str:
+    return "?" if point.expected is None else f"{_money(point.expected)} as expected, {point.reserve} at most"
+
+
+def _proven(queue: QueuePlan) -> str:
+    if queue.gap is None or queue.bound is None:
+        return ""
+    most = f" (no plan has more than {queue.most_in_time})" if queue.most_in_time != queue.in_time else ""
+    return f"{most}, at {queue.expected}, of which at most {queue.gap:.0%} could be saved"
+
+
+def _money(money: Money) -> str:
+    return str(money) if money.micro_usd else "free"
+
+
+def _moment(moment: datetime | None) -> str:
+    """In local time, as `--by` reads it."""
+    return "?" if moment is None else f"{moment.astimezone():%a %d %b %H:%M}"
