@@ -1,8 +1,6 @@
-"""The offers of places that rent machines, as one table: what fits, for how long and how much, and why not."""
+"""The offers of places that rent machines of several kinds, as one table: what fits, how long, how much, why not."""
 
 from __future__ import annotations
-
-from collections.abc import Sequence
 
 from elias.cli.output import emit_table
 from elias.domain.offer import Offer
@@ -12,32 +10,38 @@ COLUMNS = ("offer", "GPUs", "fits", "hours", "$/h", "all of it", "")
 CHOSEN = "chosen"
 
 
-def print_others(found: Plan) -> None:
-    """Of a plan: everything but its segments. Places with several offers get a table, each other one a line."""
-    chosen = [segment.offer for segment in found.segments]
-    rented = [NotTaken(offer=offer, why=CHOSEN) for offer in dict.fromkeys(chosen)] + list(found.not_taken)
-    rows = [row(taken.offer, taken.why) for taken in rented if taken.offer.variant]
+def print_others(plan: Plan) -> None:
+    """All that a plan does not use, a line each; a place with several offers gets a table, the chosen one in it."""
+    chosen = dict.fromkeys(segment.offer for segment in plan.segments)
+    rented = [*(NotTaken(offer=offer, why=CHOSEN) for offer in chosen), *plan.not_taken]
+    rows = [_cells(taken) for taken in rented if taken.offer.variant]
     if rows:
         print()
         emit_table(COLUMNS, rows, empty="")
-        print("all of it: the whole run at the likely price, its interruptions counted in; reserved is $/h in full")
-    for other in found.not_taken:
+        print("hours and all of it: the whole run, likely, interruptions counted in; $/h on spot: likely, of reserved")
+    for other in plan.not_taken:
         if not other.offer.variant:
             print(f"not {other.offer.backend} ({other.offer.accelerator}): {other.why}")
 
 
-def row(offer: Offer, why: str) -> Sequence[str]:
-    hours = f"{offer.likely_span.total_seconds() / 3600:.1f}" if offer.likely_span else "?"
-    fits = "yes" if offer.likely_span else "no" if offer.refused else "?"
-    price = str(offer.hourly) if offer.hourly.micro_usd else "?"
-    if offer.likely_hourly is not None and offer.hourly.micro_usd:
-        price = f"{offer.likely_hourly} of {offer.hourly}"
+def _cells(taken: NotTaken) -> tuple[str, ...]:
+    offer = taken.offer
     return (
         f"{offer.backend} {offer.variant}",
-        f"{offer.accelerator_count} x {offer.accelerator}",
-        fits,
-        hours,
-        price,
+        f"{offer.accelerator_count} x {offer.accelerator.partition('(')[2].rstrip(')') or offer.accelerator}",
+        "yes" if offer.likely_span else "no" if offer.refused else "?",
+        _hours(offer),
+        _price(offer),
         str(offer.likely_cost) if offer.likely_cost else "?",
-        why,
+        taken.why,
     )
+
+
+def _hours(offer: Offer) -> str:
+    return "?" if offer.likely_span is None else f"{offer.likely_span.total_seconds() / 3600:.2g}"
+
+
+def _price(offer: Offer) -> str:
+    if not offer.hourly.micro_usd:
+        return "?"
+    return str(offer.hourly) if offer.likely_hourly is None else f"{offer.likely_hourly} of {offer.hourly}"
