@@ -15,17 +15,7 @@ import numpy as np
 from jinja2 import TemplateError
 from numpy.typing import NDArray
 
-PLAIN_TEMPLATE = (
-    "{% for message in messages %}"
-    "### {{ message.role | capitalize }}:\n{{ message.content }}"
-    "{% if message.role == 'assistant' %}{{ eos_token or '' }}{% endif %}{{ '\n\n' }}"
-    "{% endfor %}"
-    "{% if add_generation_prompt %}### Assistant:\n{% endif %}"
-)
-"""For a base whose tokenizer has no chat template: a heading for each turn, the end-of-text token after an answer.
-
-A line end that follows a block would be left out when rendered, so that one is an expression.
-"""
+from elias_trainer.contract import PLAIN_TEMPLATE
 
 CHUNK = 1024
 """Chats tokenized in one call; bounds the memory of the tokenizer's answer."""

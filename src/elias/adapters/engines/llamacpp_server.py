@@ -30,6 +30,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="llamacpp_server")
     parser.add_argument("--model", required=True)
     parser.add_argument("--lora")
+    parser.add_argument("--chat-template")
     parser.add_argument("--name", required=True)
     parser.add_argument("--threads", type=int, required=True)
     parser.add_argument("--context", type=int, required=True)
@@ -50,6 +51,8 @@ def _parameters(options: argparse.Namespace, api_key: str) -> Any:
     parameters.n_ctx, parameters.n_parallel, parameters.kv_unified = options.context, options.slots, True
     parameters.cpuparams.n_threads = parameters.cpuparams_batch.n_threads = options.threads
     parameters.cache_ram_mib = _PROMPT_CACHE_MIB
+    if options.chat_template:
+        parameters.chat_template = options.chat_template
     if options.lora:
         parameters.lora_adapters = [xllamacpp.CommonAdapterLoraInfo(options.lora, 1.0)]
     return parameters
