@@ -102,3 +102,26 @@ def problems(draw: st.DrawFn, most_steps: int = 5) -> Problem:
         most_steps=draw(st.none() | st.integers(1, 3)),
     )
     return problem(chosen, asked, horizon=40 * HOUR)
+
+
+def kaggle(**changes: object) -> Place:
+    """30 hours a week, 9 at a stretch, 4 of them left until Saturday."""
+    fields = {
+        "longest": 9 * HOUR,
+        "left": 4 * HOUR,
+        "refreshes_at": datetime(2026, 11, 28, tzinfo=UTC),
+        "refill": 30 * HOUR,
+        "concurrency": 2,
+        "needs_encryption": True,
+        "seals_private": True,
+    }
+    return place("kaggle", **(fields | changes))
+
+
+def rented(variant: str = "ml.g5.xlarge", dollars: int = 2, **changes: object) -> Place:
+    fields = {"variant": variant, "hourly": Money.usd(dollars), "needs_encryption": True, "longest": 72 * HOUR}
+    return place("sagemaker", **(fields | changes))
+
+
+def days(count: float) -> datetime:
+    return NOW + timedelta(days=count)

@@ -12,11 +12,12 @@ from elias.errors import MissingPackage
 from elias.services.planner.calendar import Calendar
 from elias.services.planner.problem import Place, Problem
 from elias.services.planner.relaxed import Relaxation, Relaxed, Wish
-from elias.services.planner.search import promising, undominated
+from elias.services.planner.search import promising, undominated, worth
 from elias.services.planner.single import Setting, plan_run, plan_setting
 from elias.units import FREE, Money
 
 WEEK = timedelta(days=7)
+NEXT_BEST = 8
 EFFORT = 40
 """Of the search for each run; there are many."""
 WITH_SOLVER, WITHOUT = "HiGHS, then one run after another", "one run after another, with no proof (no solver installed)"
@@ -57,7 +58,11 @@ def _narrowed(setting: Setting) -> Setting:
     """To the places worth a look for this run, while all are free."""
     if not setting.lanes:
         return setting
-    places = tuple(lane.place for lane in promising(setting.task(), undominated(setting.lanes)))
+    best = [lane.place for lane in promising(setting.task(), undominated(setting.lanes))]
+    # the next best ones too: others may be quicker to take the best
+    cheapest = [lane.place for lane in sorted(setting.lanes, key=worth)[:NEXT_BEST]]
+    names = {place.key for place in [*best, *cheapest]}
+    places = tuple(place for place in setting.problem.places if place.key in names)
     return replace(setting, problem=replace(setting.problem, places=places))
 
 

@@ -57,14 +57,14 @@ class _Spares:
 
 
 def _room(lane: Lane, last: Piece, deadline: int | None) -> int:
-    """The longest that the last segment may take."""
+    """The longest that the last segment may take; below zero where it begins after the deadline."""
+    span = last.end - last.start
     if deadline is None:
-        return last.end - last.start
-    closes = next((o.closes for o in lane.openings if o.opens <= last.start < o.closes), last.end)
-    room = min(deadline, closes) - last.start
-    if last.period is not None:
-        room = min(room, last.end - last.start)
-    return max(last.end - last.start, room if lane.longest is None else min(room, lane.longest))
+        return span
+    # more of a quota than was planned may not be there
+    closes = last.end if last.period else next(o.closes for o in lane.openings if o.opens <= last.start < o.closes)
+    room = closes - last.start if lane.longest is None else min(closes - last.start, lane.longest)
+    return min(max(span, room), deadline - last.start)
 
 
 def _logarithms(lane: Lane) -> tuple[float, float, float, float]:

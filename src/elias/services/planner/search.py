@@ -149,7 +149,7 @@ def _first(task: Task, found: Found) -> int:
 def undominated(lanes: Sequence[Lane]) -> list[Lane]:
     """Cheapest first, without those that another is no worse than in every respect."""
     kept: list[Lane] = []
-    for lane in sorted(lanes, key=_worth):
+    for lane in sorted(lanes, key=worth):
         if not any(_is_no_worse(other, lane) for other in kept):
             kept.append(lane)
     return kept
@@ -378,7 +378,7 @@ class _Search:
         return Found(lanes=self.lanes, pieces=tuple(reversed(pieces)), bound=int(bound), is_proven=is_proven)
 
 
-def _worth(lane: Lane) -> tuple[float, int, float, int, int, float, str]:
+def worth(lane: Lane) -> tuple[float, int, float, int, int, float, str]:
     return (
         likely_price(lane),
         lane.step,
