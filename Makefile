@@ -56,6 +56,11 @@ bench-kaggle: setup
 test-live-kaggle: setup
 	ELIAS_LIVE_KAGGLE=1 $(BIN)/python -m pytest -rs -s tests/adapters/kaggle/test_live.py
 
+# SageMaker: the smallest CPU job of the real one, with your own credentials; skipped visibly without.
+.PHONY: test-live-sagemaker
+test-live-sagemaker: setup
+	ELIAS_LIVE_SAGEMAKER=1 $(BIN)/python -m pytest -rs -s tests/adapters/sagemaker/account/test_live.py
+
 lock:
 	tools/lock.sh
 
