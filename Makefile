@@ -61,6 +61,14 @@ test-live-kaggle: setup
 test-live-sagemaker: setup
 	ELIAS_LIVE_SAGEMAKER=1 $(BIN)/python -m pytest -rs -s tests/adapters/sagemaker/account/test_live.py
 
+# SageMaker: what its backend costs against the emulated service, beside `aws s3 cp`; its coordinator killed at each call.
+.PHONY: bench-sagemaker kills-sagemaker
+bench-sagemaker: setup
+	$(BIN)/python bench/sagemaker_backend.py
+
+kills-sagemaker: setup
+	$(BIN)/python bench/sagemaker_kills.py
+
 lock:
 	tools/lock.sh
 
