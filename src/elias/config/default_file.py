@@ -41,6 +41,11 @@ DEFAULT_FILE = """\
 # level = 0.95
 # no_worse_in_any_stage = true
 
+[judge]
+# examples = 200                # whose held-out loss is taken, at most; more make the interval narrower
+# functions = 12                # written anew for their doctests, at most
+# answer_tokens = 256           # of each of them
+
 [serving]
 # engine = "llamacpp"           # default: the first that can serve the model
 # threads = 4

@@ -59,6 +59,15 @@ class Budget:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Judge:
+    """How much the built-in evaluators measure at most."""
+
+    examples: int = 200
+    functions: int = 12
+    answer_tokens: int = 256
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Serving:
     engine: str | None = None
     """An `elias.engines` entry point; None takes the first that can serve the model."""
@@ -77,6 +86,7 @@ class Config:
     training: Training = field(default_factory=Training)
     budget: Budget = field(default_factory=Budget)
     gate: GateRule = field(default_factory=GateRule)
+    judge: Judge = field(default_factory=Judge)
     evaluators: tuple[str, ...] = ("heldout_loss", "doctests")
     serving: Serving = field(default_factory=Serving)
     backends: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)

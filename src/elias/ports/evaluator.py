@@ -46,6 +46,18 @@ class HasNotes(Protocol):
         ...
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EvaluatorBounds:
+    """How much is measured at most: a small model on two CPU cores takes some minutes for these."""
+
+    examples: int = 200
+    """Whose held-out loss is taken: the first in order of id."""
+    functions: int = 12
+    """That each contender writes anew, for their doctests."""
+    answer_tokens: int = 256
+    """Of a function that is written anew."""
+
+
 def _nobody_listens(line: str) -> None:
     pass
 
@@ -60,6 +72,7 @@ class EvaluatorContext:
     """Inference engines by name, made on demand, for evaluators that generate."""
     tell: Callable[[str], None] = field(default=_nobody_listens)
     """Progress, a line now and then."""
+    bounds: EvaluatorBounds = field(default_factory=EvaluatorBounds)
 
 
 EvaluatorFactory = Callable[[EvaluatorContext], Evaluator]

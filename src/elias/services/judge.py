@@ -6,7 +6,7 @@ import json
 import tempfile
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -22,6 +22,12 @@ from elias.units import Clock, rfc3339
 from elias_trainer.contract import BaseModel, canonical_json, digest_bytes
 
 CANDIDATE, IN_SERVICE, BASE = "candidate", "in_service", "base"
+
+
+@contextmanager
+def _scratch() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="elias-judge-") as folder:
+        yield Path(folder)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -57,6 +63,8 @@ class Judge:
     clock: Clock
     tell: Callable[[str], None] = lambda line: None
     """Progress, a line at a time."""
+    scratch: Callable[[], AbstractContextManager[Path]] = _scratch
+    """A folder for what is taken out of a corpus, gone afterwards."""
 
     def judge(self, candidate: str = "latest", corpus: str = "latest") -> Verdict:
         """Measure, compare, decide, and keep the verdict, whichever it is.
@@ -136,8 +144,8 @@ class Judge:
         if len(kept) == len(lines):
             yield heldout, notes
             return
-        with tempfile.TemporaryDirectory(prefix="elias-judge-") as folder:
-            path = Path(folder) / "heldout.jsonl"
+        with self.scratch() as folder:
+            path = folder / "heldout.jsonl"
             path.write_bytes(b"".join(kept))
             yield path, notes
 

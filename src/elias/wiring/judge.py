@@ -9,7 +9,7 @@ from dataclasses import replace
 from elias.config.schema import Config
 from elias.domain.artifact import Artifact
 from elias.errors import NotFound
-from elias.ports.evaluator import Evaluator, EvaluatorContext
+from elias.ports.evaluator import Evaluator, EvaluatorBounds, EvaluatorContext
 from elias.ports.inference import EngineContext
 from elias.services.judge import Judge, Opened
 from elias.wiring.deploy import CACHE_FOLDER, PREFERRED, serving_threads
@@ -27,6 +27,7 @@ def open_judge(config: Config, tell: Callable[[str], None] = lambda line: None) 
 
 def make_judge(config: Config, stores: Stores, tell: Callable[[str], None] = lambda line: None) -> Judge:
     from elias.adapters.clock import SystemClock
+    from elias.adapters.evaluators.scratch import scratch_folder
     from elias.wiring.corpus import open_blobs
 
     return Judge(
@@ -38,6 +39,7 @@ def make_judge(config: Config, stores: Stores, tell: Callable[[str], None] = lam
         rule=config.gate,
         clock=SystemClock(),
         tell=tell,
+        scratch=lambda: scratch_folder(config.home / CACHE_FOLDER, "judge-"),
     )
 
 
@@ -51,6 +53,11 @@ def open_evaluators(config: Config, tell: Callable[[str], None] = lambda line: N
         sequence_length=Recipe().sequence_length,
         engines=_engines(config),
         tell=tell,
+        bounds=EvaluatorBounds(
+            examples=config.judge.examples,
+            functions=config.judge.functions,
+            answer_tokens=config.judge.answer_tokens,
+        ),
     )
     return {name: load_plugin("elias.evaluators", name)(context) for name in config.evaluators}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from elias.adapters.evaluators.doctests import Doctests
 from elias.adapters.sandbox import why_not
 from elias.errors import EngineError, MissingPackage
-from elias.ports.evaluator import Contender, EvaluatorContext, HasNotes
+from elias.ports.evaluator import Contender, EvaluatorBounds, EvaluatorContext, HasNotes
 from elias.testing.evaluator_suite import EvaluatorSuite, Trial, function_example, write_heldout
 from elias.testing.table_engine import TableEngine
 from elias_trainer.contract import BaseModel
@@ -51,11 +52,13 @@ def test_each_contender_is_measured_on_each_function(context: Context, tmp_path:
 
 @needs_sandbox
 def test_a_function_whose_own_body_fails_in_the_sandbox_judges_nobody(context: Context, tmp_path: Path) -> None:
-    evaluator = Doctests(context(table=TableEngine(answers)), most=1)
+    bounds = EvaluatorBounds(functions=1, answer_tokens=40)
+    evaluator = Doctests(replace(context(table=TableEngine(answers)), bounds=bounds))
     found = evaluator.measure(BASE, FIELD, write_heldout(tmp_path / "heldout", [NEEDS_A_PACKAGE, INC, NEG]))
     assert {m.example for m in found} == {"a1"}
     assert isinstance(evaluator, HasNotes)
     assert "1 of 2 tried left out" in evaluator.notes()["doctests"] and "at most 1" in evaluator.notes()["doctests"]
+    assert "at most 40 tokens" in evaluator.notes()["doctests"]
 
 
 @needs_sandbox

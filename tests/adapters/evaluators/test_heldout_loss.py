@@ -13,7 +13,7 @@ import pytest
 
 from elias.adapters.evaluators.heldout_loss import HeldoutLoss
 from elias.errors import DigestMismatch, EliasError, EngineError, InputError
-from elias.ports.evaluator import Contender, EvaluatorContext
+from elias.ports.evaluator import Contender, EvaluatorBounds, EvaluatorContext
 from elias.testing.engine_contract import is_running, wait_until
 from elias.testing.evaluator_suite import EvaluatorSuite, Trial, function_example, write_heldout
 from elias_trainer.contract import BaseModel
@@ -82,7 +82,7 @@ def test_all_contenders_pay_for_the_same_tokens(
 def test_of_many_examples_the_first_in_order_of_id_are_taken_and_it_says_so(
     context: Context, trainer: list[str], field: list[Contender], tmp_path: Path
 ) -> None:
-    evaluator = HeldoutLoss(context(), trainer, most=1)
+    evaluator = HeldoutLoss(replace(context(), bounds=EvaluatorBounds(examples=1)), trainer)
     found = evaluator.measure(BASE, field, write_heldout(tmp_path / "heldout.jsonl", EXAMPLES[::-1]))
     assert {measurement.example for measurement in found} == {"a"}
     assert evaluator.notes()["heldout_loss"].startswith(

@@ -22,9 +22,6 @@ from elias.ports.inference import Endpoint, InferenceEngine, ModelToServe
 from elias_trainer.contract import BaseModel
 
 METRIC = "doctests_passed"
-MOST_EXAMPLES = 12
-MOST_TOKENS = 256
-"""Of a generated answer."""
 _PROMPT_CHARACTERS_A_TOKEN = 2
 """Fewer than any tokenizer's average on code, so that what is taken fits the context."""
 _ANSWER_WITHIN_S = 600.0
@@ -47,9 +44,9 @@ class Doctests:
 
     lower_is_better = False
 
-    def __init__(self, context: EvaluatorContext, most: int = MOST_EXAMPLES) -> None:
-        self._context = context
-        self._most = most
+    def __init__(self, context: EvaluatorContext) -> None:
+        self.context = context
+        self._most = context.bounds.functions
         self._notes: dict[str, str] = {}
 
     def measure(self, base: BaseModel, contenders: Sequence[Contender], heldout: Path) -> Sequence[Measurement]:
@@ -76,7 +73,7 @@ class Doctests:
         return ()
 
     def _candidates(self, heldout: Path) -> list[Example]:
-        limit = self._context.sequence_length * _PROMPT_CHARACTERS_A_TOKEN
+        limit = self.context.sequence_length * _PROMPT_CHARACTERS_A_TOKEN
         with_tests = [example for example in read_examples(heldout) if example.doctest is not None]
         return sorted(
             (e for e in with_tests if sum(len(message.content) for message in e.messages[:-1]) <= limit),
@@ -86,7 +83,7 @@ class Doctests:
     def _engine(self, models: Sequence[ModelToServe]) -> tuple[InferenceEngine | None, str]:
         """The first that can serve them all, so that each contender is served alike; else why there is none."""
         reasons = []
-        for name, make in self._context.engines.items():
+        for name, make in self.context.engines.items():
             try:
                 engine = cast(InferenceEngine, make())
             except MissingPackage as error:
@@ -115,7 +112,7 @@ class Doctests:
         self._notes["doctests"] = (
             f"{len(tasks)} functions with {sum(task.total for task in tasks)} expectations, the first in order of id "
             f"of {len(candidates)} (at most {self._most}); {failing} of {seen} tried left out, their own body does not "
-            f"pass in the sandbox; greedy answers of at most {MOST_TOKENS} tokens"
+            f"pass in the sandbox; greedy answers of at most {self.context.bounds.answer_tokens} tokens"
         )
         return tasks
 
@@ -123,12 +120,12 @@ class Doctests:
         self, engine: InferenceEngine, base: BaseModel, contender: Contender, tasks: Sequence[_Task]
     ) -> list[Measurement]:
         """Answers come one at a time, so that none depends on what else is in the batch; the sandbox runs beside."""
-        with _serving(engine, _to_serve(base, contender), self._context.home) as endpoint:
+        with _serving(engine, _to_serve(base, contender), self.context.home) as endpoint:
             with ThreadPoolExecutor(_SANDBOXES) as pool:
-                running = []
+                running, tokens = [], self.context.bounds.answer_tokens
                 for number, task in enumerate(tasks, 1):
-                    self._context.tell(f"doctests: {contender.name} writes function {number} of {len(tasks)}")
-                    running.append((task, pool.submit(_check, task, _ask(endpoint, contender.name, task))))
+                    self.context.tell(f"doctests: {contender.name} writes function {number} of {len(tasks)}")
+                    running.append((task, pool.submit(_check, task, _ask(endpoint, contender.name, task, tokens))))
             return [_measurement(contender, task, result.result()) for task, result in running]
 
 
@@ -162,13 +159,13 @@ def _serving(engine: InferenceEngine, model: ModelToServe, home: Path) -> Iterat
         engine.stop(endpoint)
 
 
-def _ask(endpoint: Endpoint, name: str, task: _Task) -> str:
+def _ask(endpoint: Endpoint, name: str, task: _Task, most_tokens: int) -> str:
     request = {
         "model": name,
         "messages": [{"role": m.role, "content": m.content} for m in task.example.messages[:-1]],
         "temperature": 0,
         "seed": 0,
-        "max_tokens": MOST_TOKENS,
+        "max_tokens": most_tokens,
     }
     try:
         response = httpx.post(

@@ -9,7 +9,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from elias.adapters.evaluators.heldout import group_of, read_examples
+from elias.adapters.evaluators.scratch import scratch_folder
 from elias.domain.corpus import Example, example_line
 from elias.errors import DigestMismatch, EliasError, EngineError, InputError
 from elias.ports.evaluator import Contender, EvaluatorContext, Measurement
@@ -33,8 +33,6 @@ from elias_trainer.contract import (
 )
 
 METRIC = "heldout_loss"
-MOST_EXAMPLES = 200
-"""Enough for a narrow interval; a small model on two CPU cores takes some minutes for them."""
 TRAINER = (sys.executable, "-I", "-m", "elias.adapters.engines.child", "elias_trainer")
 """Tied to its standard input: it ends when this process does, however that went."""
 TELL_EVERY_S = 5.0
@@ -50,10 +48,10 @@ class HeldoutLoss:
 
     lower_is_better = True
 
-    def __init__(self, context: EvaluatorContext, trainer: Sequence[str] = TRAINER, most: int = MOST_EXAMPLES) -> None:
+    def __init__(self, context: EvaluatorContext, trainer: Sequence[str] = TRAINER) -> None:
         self._context = context
         self._trainer = trainer
-        self._most = most
+        self._most = context.bounds.examples
         self._notes: dict[str, str] = {}
 
     def measure(self, base: BaseModel, contenders: Sequence[Contender], heldout: Path) -> Sequence[Measurement]:
@@ -65,16 +63,14 @@ class HeldoutLoss:
         if not examples:
             self._notes["heldout_loss"] = "no held-out example has one answer to be scored"
             return ()
-        cache = self._context.home / "cache"
-        cache.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix="score-", dir=cache) as folder:
+        with scratch_folder(self._context.home / "cache", "score-") as folder:
             job = ScoreJob(
                 base=base,
-                adapters=tuple(_brought(Path(folder), c.name, c.adapter) for c in contenders if c.adapter is not None),
-                corpus=_written(Path(folder), "heldout.jsonl", examples.values()),
+                adapters=tuple(_brought(folder, c.name, c.adapter) for c in contenders if c.adapter is not None),
+                corpus=_written(folder, "heldout.jsonl", examples.values()),
                 sequence_length=self._context.sequence_length,
             )
-            scores = self._score(job, Path(folder))
+            scores = self._score(job, folder)
         columns = {c.name: "base" if c.adapter is None else c.name for c in contenders}
         measurements = list(self._measurements(scores, examples, columns))
         tokens = {measurement.example: int(measurement.weight) for measurement in measurements}
