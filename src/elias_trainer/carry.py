@@ -13,6 +13,7 @@ GPU second is spent.
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import shutil
 import signal
@@ -51,6 +52,7 @@ STALE = 75
 KEEP_CHECKPOINTS = 2
 LOOK_EVERY_S = 0.5
 GRACE_S = 120.0
+SPENT_FILE = "spent.json"
 
 
 def main(arguments: list[str]) -> int:
@@ -76,6 +78,8 @@ def main(arguments: list[str]) -> int:
         parcel = check_parcel(folder, options.expect)
         if options.install and (why := _install(folder, parcel, options.work / "wheels")):
             return _give_up(options.failure, "lacks", why)
+        if parcel.sealed and importlib.util.find_spec("pyrage") is None:
+            return _give_up(options.failure, "lacks", "private data needs pyrage to be opened: the image has no pyrage")
         identity = options.key.read_text(encoding="utf-8").strip() if options.key else None
         job = _open_parcel(folder, parcel, options.work / "in", identity)
     except (NotWhole, OSError) as error:
@@ -92,8 +96,9 @@ def main(arguments: list[str]) -> int:
         shipper.resumes = True
         shipper.also_to = (_recipient_of(identity),) if parcel.sealed and identity else ()
         shipper.go_on(job, identity)
+        shipper.began = began - _seconds_spent(options.outbox)
     if options.limit:
-        _shorten(job, options.limit - (time.monotonic() - began))
+        _shorten(job, options.limit - (time.monotonic() - (shipper.began or began)))
     end = began + options.seconds if options.seconds else None
     process = subprocess.Popen(_command(job, shipper.out.absolute(), options.gpus), cwd=options.work)
     return _train(process, shipper, end)
@@ -129,6 +134,14 @@ def _give_up(failure: Path | None, kind: str, message: str) -> int:
     if failure:
         write_whole(failure, message.encode())
     return 1
+
+
+def _seconds_spent(outbox: Path) -> float:
+    """By earlier machines, until they last wrote it down."""
+    try:
+        return float(json.loads((outbox / SPENT_FILE).read_bytes()))
+    except (OSError, ValueError, TypeError):
+        return 0.0
 
 
 def _shorten(job: Path, seconds: float) -> None:
@@ -218,6 +231,8 @@ class _Shipper:
     shipped: list[CheckpointRef] = field(default_factory=list)
     files: dict[str, Digest] = field(default_factory=dict)
     given_up: set[int] = field(default_factory=set)
+    began: float | None = None
+    """On the monotonic clock, what earlier machines have spent taken off."""
     resumes: bool = False
     """Whether another machine may have to go on with what lies in the outbox."""
     also_to: tuple[str, ...] = ()
@@ -276,6 +291,8 @@ class _Shipper:
             self.shipped.append(CheckpointRef(step=step, path=name, digest=digest))
             if self.resumes:
                 self._outbox_of(self.shipped[-1:]).write_to(self.outbox / beside(name))
+                spent = time.monotonic() - (self.began or time.monotonic())
+                write_whole(self.outbox / SPENT_FILE, canonical_json(spent))
             self._ship_plain("events.jsonl")
             self._publish()
 

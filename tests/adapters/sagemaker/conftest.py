@@ -180,6 +180,7 @@ class Place:
         while not seen or not is_so(seen[-1]):
             assert time.monotonic() < end, f"nothing came of it; last seen: {seen[-1:]}"
             status = self.backend.poll(self.key)
+            list(self.backend.events(self.key, -1))
             seen += [status] if not seen or status != seen[-1] else []
             time.sleep(0.03)
         return seen

@@ -138,6 +138,8 @@ TROUBLE = [
     (FaultKind.SERVER_ERROR, "s3.GET"),
     (FaultKind.LOST_ANSWER, "CreateTrainingJob"),
     (FaultKind.LOST_ANSWER, "s3.PUT"),
+    (FaultKind.EXPIRED_CREDENTIALS, "s3.HEAD"),
+    (FaultKind.EXPIRED_CREDENTIALS, "DescribeLogStreams"),
 ]
 
 

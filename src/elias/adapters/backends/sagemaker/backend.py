@@ -37,7 +37,7 @@ from elias.adapters.backends.sagemaker.sender import SPOT, Sender, StrangersJob,
 from elias.adapters.backends.sagemaker.settings import SageMakerSettings
 from elias.domain.offer import Need, Offer
 from elias.domain.run import SegmentState
-from elias.errors import DiskFull, EliasError, QuotaExhausted
+from elias.errors import DiskFull, EliasError, NotFound, QuotaExhausted
 from elias.ports.backend import BackendContext, Bundle, Status
 from elias.units import rfc3339
 from elias_trainer.contract import FailureKind, canonical_json, write_whole
@@ -275,6 +275,8 @@ class SageMakerBackend(Holdings):
         if not entry.was_sent and isinstance(error, QuotaExhausted | NoCapacity):
             kind = FailureKind.QUOTA if isinstance(error, QuotaExhausted) else FailureKind.CAPACITY
             return self._collector.end(entry, None, failed(kind, error.what, error.fix))
+        if isinstance(error, NotFound) and not entry.was_sent:  # the bucket, the key: there is something to set up
+            return self._collector.end(entry, None, failed(FailureKind.USER, error.what, error.fix))
         is_refused = not error.is_worth_retry and not isinstance(error, DiskFull)
         if (is_refused and not entry.was_sent) or now - since > self.settings.patience:
             return self._collector.end(entry, None, replace(failed_by(error), cost_is_final=not entry.was_sent))
@@ -294,7 +296,11 @@ class SageMakerBackend(Holdings):
             return []
         every_s = self._pace.every_s(self._running())
         reader = self._logs.setdefault(entry.job, JobLog(self._clients, entry.job, every_s))
-        return reader.lines()
+        try:
+            return reader.lines()
+        except EliasError as error:  # a log out of reach says nothing about the job, which goes on and is paid for
+            log.warning("sagemaker.no_log segment=%s what=%s", entry.key, error.what)
+            return reader.known()
 
     def _write_events(self, entry: Entry) -> None:
         """The log is ahead of the checkpoints with which the events' own file comes."""

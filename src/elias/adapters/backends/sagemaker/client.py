@@ -48,6 +48,7 @@ class Clients:
         self._made: dict[tuple[str, str], Any] = {}
         self._session: boto3.session.Session | None = None
         self._account: str | None = None
+        self._key: str | None = None
 
     @property
     def region(self) -> str:
@@ -90,7 +91,14 @@ class Clients:
         return f"arn:{partition}:iam::{self.account()}:role/{name}"
 
     def kms_key(self) -> str:
-        return self.settings.kms_key or names.KEY_ALIAS
+        """The ARN of the key: not every member of a job's request takes an alias. Raises NotFound."""
+        name = self.settings.kms_key or names.KEY_ALIAS
+        if name.startswith("arn:") and ":key/" in name:
+            return name
+        if self._key is None:
+            with aws_errors(f"looking for the key {name}"):
+                self._key = str(self.get("kms").describe_key(KeyId=name)["KeyMetadata"]["Arn"])
+        return self._key
 
     def get(self, service: str, region: str | None = None) -> Any:
         """A client. Raises ConfigError for a profile or region that does not exist."""
@@ -157,6 +165,7 @@ LOGGED_OUT = (
     "UnrecognizedClientException",
     "SignatureDoesNotMatch",
     "AuthFailure",
+    "400",  # all that an S3 HEAD tells of an expired token
 )
 DENIED = ("AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "403", "KMS.AccessDeniedException")
 THROTTLED = (
@@ -182,6 +191,8 @@ MISSING = (
     "NotFoundException",
 )
 
+ELSEWHERE = ("301", "PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException")
+
 Make = Callable[[str], EliasError]
 
 
@@ -195,7 +206,8 @@ def _of_answer(error: boto.ClientError, doing: str) -> EliasError:
         (LOGGED_OUT, lambda w: LoggedOut(w, fix=LOG_IN)),
         (DENIED, lambda w: ConfigError(w, fix=f"{CHECK} names the permission that is missing")),
         (THROTTLED, lambda w: BackendError(w, fix="AWS slows this account down; it is asked again by itself")),
-        (MISSING, lambda w: NotFound(w, fix=CHECK)),
+        (MISSING, lambda w: NotFound(w, fix=f"{CHECK}; elias aws setup makes what is missing")),
+        (ELSEWHERE, lambda w: ConfigError(w, fix="the bucket is in another region: set region or bucket to match")),
         (("ResourceInUse",), lambda w: NameTaken(w, fix=CHECK)),
         (("ResourceLimitExceeded",), lambda w: QuotaExhausted(w, fix=f"{CHECK} names the quota to be raised")),
         (("CapacityError", "InsufficientCapacity"), lambda w: NoCapacity(w, fix="try another instance type")),

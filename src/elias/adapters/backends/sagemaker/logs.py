@@ -36,6 +36,11 @@ class JobLog:
             if self._asked is None or now - self._asked >= self._every_s:
                 self._asked = now
                 self._read()
+        return self.known()
+
+    def known(self) -> list[str]:
+        """Those read so far; asks nobody."""
+        with self._lock:
             return [line for stream in self._lines.values() for line in stream]
 
     def _read(self) -> None:

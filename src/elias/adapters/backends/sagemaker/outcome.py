@@ -31,6 +31,8 @@ RESUME = "elias run resume goes on from the newest checkpoint"
 SMALLER = (
     "use --method qlora, a smaller batch, --gradient-checkpointing, or a larger --instance; then: elias run resume"
 )
+PYRAGE = "pip download --no-deps pyrage, into the folder of [backends.sagemaker] wheels; then: elias run resume"
+LOOK = "elias run logs shows what it said last; then: elias run resume"
 IN_THE_CONTAINER = ("Training", "Uploading", "Stopping", "Interrupted", "MaxRuntimeExceeded", "Restarting")
 NOTES = {
     "Starting": "SageMaker looks for an instance",
@@ -49,6 +51,7 @@ REASONS: tuple[tuple[str, FailureKind, str], ...] = (
     (r"CapacityError|InsufficientCapacity|[Uu]nable to provision", FailureKind.CAPACITY, RESUME),
     (r"ResourceLimitExceeded", FailureKind.QUOTA, "elias aws check names the quota to be raised"),
     (r"[Oo]ut ?[Oo]f ?[Mm]emory|OutOfMemory", FailureKind.USER, SMALLER),
+    (r"has no pyrage", FailureKind.USER, PYRAGE),
     (r"InternalServerError|InternalFailure", FailureKind.INFRASTRUCTURE, RESUME),
     (r"is not the sha256:", FailureKind.VERIFICATION, RESUME),
     (
@@ -59,6 +62,7 @@ REASONS: tuple[tuple[str, FailureKind, str], ...] = (
     (r"ClientError|AccessDenied", FailureKind.USER, "elias aws check; then: elias run resume"),
     (r"exit code: 7[0-9]\b|ExitCode 75", FailureKind.VERIFICATION, RESUME),
     (r"exit code: 1(37|43)\b|ExitCode 137", FailureKind.INFRASTRUCTURE, RESUME),
+    (r"AlgorithmError: .*exit code: 1\b", FailureKind.USER, LOOK),  # the same again would only cost the same again
 )
 """Of a FailureReason, the first pattern that matches. 137 is SIGKILL: the kernel's, where memory is full."""
 
