@@ -12,6 +12,7 @@ from elias.domain.run import Run, Segment
 from elias.ports.backend import Backend, HasQuota
 from elias.ports.stores import BlobStore, RunStore
 from elias.services.estimate import Known, forecast
+from elias.services.foretell import foretold
 from elias.services.planner.outlook import Outlook, Sight
 from elias.services.sightings import Seen, SegmentStory, what_was_seen
 from elias.services.workload import Work, work_of_corpus
@@ -44,17 +45,19 @@ class Foresight:
         seen = self.seen()
         known = Known(seen=seen, work=None if any(events.values()) else self._work(run, corpus))
         need = self.need(run, corpus)
+        every = run.checkpoint_every or self.checkpoint_every
         found = [(offer, place) for place in places.values() for offer in place.offers(need)]
+        told = [(offer, place, forecast(run, segments, events, offer, known)) for offer, place in found]
         return Outlook(
             run=run,
             now=self.clock.now(),
             sights=[
-                Sight(offer=offer, forecast=forecast(run, segments, events, offer, known), refill=_refill(offer, place))
-                for offer, place in found
+                Sight(offer=foretold(offer, likely, every), forecast=likely, refill=_refill(offer, place))
+                for offer, place, likely in told
             ],
             budget=budget,
             seen=seen,
-            checkpoint_every=run.checkpoint_every or self.checkpoint_every,
+            checkpoint_every=every,
         )
 
     def need(self, run: Run, corpus: Corpus) -> Need:

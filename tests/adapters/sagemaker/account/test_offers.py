@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from elias.adapters.backends.sagemaker.client import Clients
 from elias.adapters.backends.sagemaker.instances import instance, table
 from elias.adapters.backends.sagemaker.offers import how_it_fits, instance_offers, precision_on
-from elias.adapters.backends.sagemaker.spot import History, Work, billed_hours, spot_hourly
+from elias.adapters.backends.sagemaker.spot import History, spot_hourly
 from elias.domain.footprint import KNOWN_SHAPES, footprint
 from elias.domain.label import Label
 from elias.domain.offer import Need
@@ -49,7 +49,7 @@ def test_money_is_reserved_at_the_on_demand_price_also_for_spot(offers):
     spot = found["ml.g5.xlarge spot"]
     assert spot.hourly == found["ml.g5.xlarge"].hourly == Money.usd("1.408")
     assert spot.likely_hourly < spot.hourly
-    assert Money(0) < spot.once < Money.usd("0.10"), "a month of the files in S3 and their way home"
+    assert Money(0) < spot.once < Money.usd("0.20"), "a month of the files in S3 and their way home"
 
 
 def test_what_is_too_small_says_by_how_much_and_what_would_help(offers):
@@ -157,44 +157,6 @@ def test_nothing_is_let_through_that_the_memory_model_says_is_too_large(referenc
         assert fit.why_not
     if whole <= kind.gpu_memory_bytes:
         assert not fit.why_not
-
-
-HOURS = st.floats(0.01, 100)
-
-
-@given(steps=HOURS, start=st.floats(0.01, 1), between=st.floats(0.01, 1), rate=st.floats(0, 2))
-def test_interruptions_never_make_work_shorter(steps, start, between, rate):
-    work = Work(steps=steps, start=start, between_checkpoints=between)
-    assert billed_hours(work, rate) >= billed_hours(work, 0) - 1e-9
-    assert billed_hours(work, rate) <= billed_hours(work, rate * 2) + 1e-9
-
-
-@given(steps=st.floats(1, 100), start=st.floats(0.01, 0.5), between=st.floats(0.01, 0.5))
-def test_rare_interruptions_cost_a_start_and_half_an_interval_each(steps, start, between):
-    rate = 1e-4
-    work = Work(steps=steps, start=start, between_checkpoints=between)
-    first_order = start + steps * (1 + rate * (start + between / 2))
-    assert billed_hours(work, rate) == pytest.approx(first_order, rel=1e-6)
-
-
-def test_the_formula_agrees_with_a_simulation():
-    import random
-
-    draw, work, rate = random.Random(1), Work(steps=10.0, start=0.2, between_checkpoints=0.5), 0.8
-    mean = sum(_lived_through(work, rate, draw) for _ in range(4000)) / 4000
-    assert billed_hours(work, rate) == pytest.approx(mean, rel=0.03)
-
-
-def _lived_through(work: Work, rate: float, draw) -> float:
-    """Hours until all intervals are done; the formula counts a new start for each interval's every try."""
-    total = work.start
-    for _ in range(round(work.steps / work.between_checkpoints)):
-        needed = work.between_checkpoints
-        while (until := draw.expovariate(rate)) < needed:
-            total += until
-            needed = work.start + work.between_checkpoints
-        total += needed
-    return total
 
 
 def test_what_was_seen_outweighs_what_was_assumed(home):

@@ -14,8 +14,9 @@ from elias.adapters.backends.sagemaker.instances import InstanceType, instance, 
 from elias.adapters.backends.sagemaker.prices import LIST_REGION, Price, Prices
 from elias.adapters.backends.sagemaker.quotas import InstanceQuota, Quotas
 from elias.adapters.backends.sagemaker.settings import SageMakerSettings
-from elias.adapters.backends.sagemaker.spot import History, Risk, Work, billed_hours, spot_hourly
+from elias.adapters.backends.sagemaker.spot import History, Risk, spot_hourly
 from elias.domain.footprint import KNOWN_SHAPES, Footprint, ModelShape, footprint
+from elias.domain.interruption import Work, expected_hours
 from elias.domain.offer import Need, Offer
 from elias.domain.speed import Place, overheads, step_time
 from elias.domain.tier import GIB
@@ -267,7 +268,7 @@ def _expected(kind: InstanceType, shape: ModelShape, need: Need, terms: tuple[Mo
         start=beside.start_up.likely / 3600,
         between_checkpoints=CHECKPOINT_HOURS + beside.checkpoint.likely / 3600,
     )
-    hours, spot_hours = billed_hours(work, 0), billed_hours(work, risk.interruptions_per_hour)
+    hours, spot_hours = expected_hours(work, 0), expected_hours(work, risk.interruptions_per_hour)
     return Expected(
         hours=hours,
         on_demand=hourly.for_hours(timedelta(hours=hours)),

@@ -1,13 +1,6 @@
-"""What spot capacity is expected to cost, interruptions counted in: a formula, its assumptions, and what was seen.
+"""What spot capacity saves and risks: what is assumed, and what this node has seen. `domain/interruption` does the sum.
 
-With interruptions as a Poisson process of rate `h` an hour, a checkpoint every `c` hours (its writing counted in) and
-`r` hours to start again, `w` hours of work take on average
-
-    w / c * e^(h r) * (e^(h c) - 1) / h          (Daly 2006, doi:10.1016/j.future.2004.11.016)
-
-which for small `h` is w (1 + h (r + c / 2)): each interruption costs a new start and half a checkpoint's interval.
-SageMaker bills no waiting between an interruption and the next start, and all of the rest, so that this is also what
-is billed, at the on-demand price less what spot saves.
+SageMaker bills no waiting between an interruption and the next start, and all of the rest.
 """
 
 from __future__ import annotations
@@ -25,8 +18,6 @@ SAVING = 0.6
 """Of the on-demand price. AWS publishes no spot price for training; 60 to 70 % are what people report: the lower."""
 PRIOR_HOURS, PRIOR_INTERRUPTIONS = 20.0, 1.0
 """Assumed before this node has seen any: one interruption in 20 hours, which weighs as much as 20 hours seen."""
-NEVER = 1e6
-"""Hours; a work that is interrupted faster than it gets on takes no longer than this here."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,29 +34,6 @@ class Risk:
             f"{self.interruptions_per_hour:.2f} interruptions an hour, from {self.seen_interruptions} in "
             f"{self.seen_hours:.1f} h seen here"
         )
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Work:
-    """In hours."""
-
-    steps: float
-    """Of training alone."""
-    start: float
-    """From a start to the first step."""
-    between_checkpoints: float
-
-
-def billed_hours(work: Work, interruptions_per_hour: float) -> float:
-    """What is billed for the whole work, in expectation; without interruptions, one start and the work."""
-    if interruptions_per_hour <= 0:
-        return work.start + work.steps
-    rate, interval = interruptions_per_hour, min(work.between_checkpoints, max(work.steps, 1e-9))
-    exponent = rate * (work.start + interval)
-    if exponent > 50:
-        return NEVER
-    stretch = math.exp(rate * work.start) * math.expm1(rate * interval) / (rate * interval)
-    return min(NEVER, work.start + work.steps * stretch)
 
 
 def spot_hourly(on_demand: Money, saving: float = SAVING) -> Money:
