@@ -298,18 +298,26 @@ class _Shipper:
 
     def ship_end(self) -> None:
         if (self.out / "result.json").is_file() and (self.out / "adapter").is_dir():
-            name, place = f"adapter.pack{self._ending}", self.model or self.outbox
-            place.mkdir(parents=True, exist_ok=True)
-            digest = self._pack(self.out / "adapter", place / name, self._recipients)
-            if self.model:
-                Outbox(checkpoints=(), files={name: digest}, sealed=bool(self._recipients)).write(self.model)
-            else:
-                self.files[name] = digest
+            self._ship_adapter()
         self._ship_plain("events.jsonl")
         if digest_of_result := self._ship_plain("result.json"):
             self.files["result.json"] = digest_of_result
             self._write_failure()
         self._publish()
+
+    def _ship_adapter(self) -> None:
+        """Into the outbox; or, where the place has another folder for it, there with the result, as an outbox whole by
+        itself."""
+        name, place = f"adapter.pack{self._ending}", self.model or self.outbox
+        place.mkdir(parents=True, exist_ok=True)
+        digest = self._pack(self.out / "adapter", place / name, self._recipients)
+        if self.model is None:
+            self.files[name] = digest
+            return
+        result = (self.out / "result.json").read_bytes()
+        write_whole(place / "result.json", result)
+        files = {name: digest, "result.json": digest_bytes(result)}
+        Outbox(checkpoints=(), files=files, sealed=bool(self._recipients)).write(place)
 
     def _write_failure(self) -> None:
         failure = json.loads((self.out / "result.json").read_bytes()).get("failure")

@@ -13,7 +13,7 @@ import pytest
 from elias.adapters.backends.sagemaker.backend import SageMakerBackend
 from elias.domain.label import Label
 from elias.domain.run import SegmentState
-from elias.errors import ConfigError, LabelForbids
+from elias.errors import ConfigError, InputError, LabelForbids, NotFound, VerificationError
 from elias.testing.bundles import CORPUS
 from elias.testing.fake_trainer import fake_base
 from elias.testing.sagemaker_emulator import FaultKind
@@ -118,6 +118,27 @@ def test_forgetting_leaves_nothing_of_a_run_but_the_finished_adapter_under_its_d
     assert hashlib.sha256(kept[1]).hexdigest() in kept[0]
     entry = json.loads((place.home / "node" / "segments" / place.key / "segment.json").read_bytes())
     assert entry["artifact"] == f"s3://{place.bucket}/{kept[0].partition('@')[0]}"
+
+
+def test_a_finished_adapter_can_be_fetched_from_s3_by_its_address_and_by_nothing_else(place: Any) -> None:
+    place.submit(label=Label.PRIVATE)
+    place.ended()
+    place.checkpoint()
+    [key] = place.account.names("elias/test-node/artifacts/")
+    digest = place.backend.download(f"s3://{place.bucket}/{key}", place.home / "model")
+    assert digest.hex in key
+    ours = place.home / "home" / "adapter" / "adapter_model.safetensors"
+    assert (place.home / "model" / "adapter" / "adapter_model.safetensors").read_bytes() == ours.read_bytes()
+    assert (place.home / "model" / "result.json").exists()
+    renamed = key.replace(digest.hex, "0" * 64)
+    place.account.s3.copy_object(Bucket=place.bucket, Key=renamed, CopySource={"Bucket": place.bucket, "Key": key})
+    with pytest.raises(VerificationError, match="not the 0000"):
+        place.backend.download(f"s3://{place.bucket}/{renamed}", place.home / "other")
+    with pytest.raises(NotFound):
+        place.backend.download(f"s3://{place.bucket}/nothing/model.tar.gz", place.home / "other")
+    with pytest.raises(InputError):
+        place.backend.download("https://example.com/model.tar.gz", place.home / "other")
+    assert not (place.home / "other").exists()
 
 
 def test_what_another_segment_of_the_run_still_needs_is_not_forgotten(place: Any) -> None:

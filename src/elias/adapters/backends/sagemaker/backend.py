@@ -11,6 +11,7 @@ import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from elias.adapters.backends.bundle import refuse_by_label, verify_bundle
@@ -40,7 +41,7 @@ from elias.domain.run import SegmentState
 from elias.errors import DiskFull, EliasError, NotFound, QuotaExhausted
 from elias.ports.backend import BackendContext, Bundle, Status
 from elias.units import rfc3339
-from elias_trainer.contract import FailureKind, canonical_json, write_whole
+from elias_trainer.contract import Digest, FailureKind, canonical_json, write_whole
 
 log = logging.getLogger("elias.sagemaker")
 TIDY_EVERY_S = 600.0
@@ -135,7 +136,7 @@ class SageMakerBackend(Holdings):
             self._logs.pop(entry.job, None)
         return status
 
-    def fetch(self, handle: str, into: Any) -> None:
+    def fetch(self, handle: str, into: Path) -> None:
         """While it runs, what SageMaker has copied to S3 by now, and the events of its log."""
         into.mkdir(parents=True, exist_ok=True)
         entry = self._ledger.get(handle)
@@ -181,6 +182,14 @@ class SageMakerBackend(Holdings):
         self._ledger.change(handle, unneeded=True)
         shutil.rmtree(self._ledger.folder(handle) / "out", ignore_errors=True)
         self._collector.clean_up()
+
+    def download(self, address: str, into: Path) -> Digest:
+        """A finished adapter from where it stays in S3, `s3://bucket/…/model.tar.gz`, with its result; its digest.
+
+        Raises InputError, NotFound, BackendError, or a VerificationError when it is not whole, not what its name says,
+        or sealed for another node.
+        """
+        return self._collector.download(address, into)
 
     # Looking after one that has not ended
 

@@ -7,10 +7,12 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 
+from elias.adapters.backends.sagemaker.bucket import Bucket
 from elias.adapters.backends.sagemaker.client import Clients
 from elias.adapters.backends.sagemaker.inbox import GB, MODEL_FILE, Inbox, steps_home
-from elias.adapters.backends.sagemaker.jobs import Described, artifact_key
+from elias.adapters.backends.sagemaker.jobs import ARTIFACTS, Described, artifact_key
 from elias.adapters.backends.sagemaker.ledger import Entry, Ledger, when
 from elias.adapters.backends.sagemaker.logs import JobLog
 from elias.adapters.backends.sagemaker.outcome import (
@@ -25,9 +27,9 @@ from elias.adapters.backends.sagemaker.outcome import (
 from elias.adapters.backends.sagemaker.sender import Sender
 from elias.adapters.backends.sagemaker.spot import History
 from elias.domain.run import SegmentState
-from elias.errors import EliasError, NotFound, VerificationError
+from elias.errors import EliasError, InputError, NotFound, VerificationError
 from elias.ports.backend import BackendContext, Status
-from elias_trainer.contract import Outcome, write_whole
+from elias_trainer.contract import Digest, Outcome, write_whole
 
 log = logging.getLogger("elias.sagemaker")
 
@@ -85,6 +87,26 @@ class Collector:
         if bucket.head(kept) is None:
             bucket.copy(expected, kept, self._sender.sent(entry))
         return self._ledger.change(entry.key, artifact=layout.uri(kept))
+
+    def download(self, address: str, into: Path) -> Digest:
+        name, _, key = address.removeprefix("s3://").partition("/")
+        if not address.startswith("s3://") or not key.endswith(f"/{MODEL_FILE}"):
+            raise InputError(
+                f"{address!r} is no finished adapter in S3", fix=f"write it like s3://bucket/…/{MODEL_FILE}"
+            )
+        scratch = into.with_name(f".{into.name}.inbox")
+        inbox = Inbox(
+            bucket=Bucket(self._clients, name, scratch),
+            prefix="",
+            folder=scratch,
+            out=into,
+            node_key=self._context.node_key,
+            largest=self.settings.largest_output_gb * GB,
+        )
+        try:
+            return inbox.bring_model(key, named_by_digest=f"/{ARTIFACTS}/" in address)
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
 
     def inbox(self, entry: Entry) -> Inbox:
         folder = self._ledger.folder(entry.key)

@@ -58,13 +58,15 @@ class Inbox:
         if ref:
             (self.folder / ref.path).unlink(missing_ok=True)
 
-    def bring_model(self, key: str) -> Digest:
-        """The finished adapter out of model.tar.gz; the archive's digest.
+    def bring_model(self, key: str, *, named_by_digest: bool = False) -> Digest:
+        """The finished adapter out of model.tar.gz; the archive's digest, which its folder's name may have to be.
 
         Raises VerificationError when it is not whole, NotFound, BackendError, DiskFull.
         """
         archive = self.bucket.fetch(key, self.folder / MODEL_FILE, largest=self.largest)
-        opened = self.folder / "model"
+        digest, opened = digest_file(archive), self.folder / "model"
+        if named_by_digest and key.split("/")[-2] != digest.hex:
+            raise _broken(f"its digest is {digest.hex}, not the {key.split('/')[-2]} of its name")
         shutil.rmtree(opened, ignore_errors=True)
         try:
             _untar(archive, opened, self.largest)
@@ -76,7 +78,6 @@ class Inbox:
             raise _broken(str(error)) from error
         finally:
             shutil.rmtree(opened, ignore_errors=True)
-        digest = digest_file(archive)
         archive.unlink()
         return digest
 

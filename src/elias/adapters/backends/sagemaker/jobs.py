@@ -27,6 +27,8 @@ ML = "/opt/ml"
 CHECKPOINTS = f"{ML}/checkpoints"
 METRICS = ({"Name": "train:loss", "Regex": r'ELIAS-EVENT .*"loss": ?([0-9.eE+-]+)'},)
 MOST_NAME = 63
+ARTIFACTS = "artifacts"
+"""The folder of finished adapters, each in one named by its digest."""
 FINAL = ("Completed", "Failed", "Stopped")
 
 Described = Mapping[str, Any]
@@ -92,7 +94,7 @@ def layout_of(settings: SageMakerSettings, bucket: str, node: str, run: str, job
 
 
 def artifact_key(settings: SageMakerSettings, node: str, digest: Digest) -> str:
-    return f"{settings.prefix.strip('/')}/{plain(node)}/artifacts/{digest.hex}/model.tar.gz"
+    return f"{settings.prefix.strip('/')}/{plain(node)}/{ARTIFACTS}/{digest.hex}/model.tar.gz"
 
 
 def job_name(node: str, key: str) -> str:
