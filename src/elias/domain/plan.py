@@ -113,7 +113,7 @@ class QueuePlan:
     solver: str
     """What made it: `HiGHS and insertion`, or `insertion alone`."""
     bound: Money | None = None
-    """No plan that has as many runs in time spends less on them; None where no solver proved one."""
+    """No plan that has the same runs in time spends less on them; None where no solver proved one."""
     most_in_time: int | None = None
     """No plan has more runs in time."""
     at_once: int = 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from copy import copy
 from dataclasses import replace
 from datetime import timedelta
@@ -13,13 +13,15 @@ from elias.services.planner.calendar import Calendar
 from elias.services.planner.problem import Place, Problem
 from elias.services.planner.relaxed import Relaxation, Relaxed, Wish
 from elias.services.planner.search import promising, undominated, worth
-from elias.services.planner.single import Setting, plan_run, plan_setting
+from elias.services.planner.single import Setting, plan_in_time, plan_run, plan_setting
 from elias.units import FREE, Money
 
 WEEK = timedelta(days=7)
 NEXT_BEST = 8
-EFFORT = 40
-"""Of the search for each run; there are many."""
+EFFORT, BEST_EFFORT = 40, 120
+"""Of the search for each run: there are many; and where one is planned again."""
+TRIES, MOVED = 400, 2
+"""To improve a queue of one run, fewer for longer ones; and how many runs make room for another at most."""
 WITH_SOLVER, WITHOUT = "HiGHS, then one run after another", "one run after another, with no proof (no solver installed)"
 
 
@@ -38,11 +40,11 @@ def plan_queue(problem: Problem) -> QueuePlan:
         return _told(problem, QueuePlan(plans=plans, solver=WITHOUT))
     best = relaxation.most_in_time()
     plans = _best(problem, settings, [best, None])
-    in_time = sum(plan.is_in_time is True for plan in plans)
+    in_time = frozenset(n for n, plan in enumerate(plans) if plan.is_in_time)
     queue = QueuePlan(
         plans=plans,
         solver=WITH_SOLVER,
-        most_in_time=max(in_time, best.most_in_time),
+        most_in_time=max(len(in_time), best.most_in_time),
         bound=Money(int(relaxation.least_cost(in_time))),
     )
     return _told(problem, queue)
@@ -67,9 +69,9 @@ def _narrowed(setting: Setting) -> Setting:
 
 
 def _best(problem: Problem, settings: Sequence[Setting], guides: Sequence[Relaxed | None]) -> tuple[Plan, ...]:
-    """Of each guide's plans: the most in time, the cheapest, the earliest done."""
+    """Of each guide's plans the best, improved: the most in time, the cheapest, the earliest done."""
     tried = [_insert(problem, settings, guide) for guide in guides]
-    return min(tried, key=lambda plans: _worth(problem, plans))
+    return _improved(problem, settings, min(tried, key=lambda plans: _worth(problem, plans)))
 
 
 def _worth(problem: Problem, plans: Sequence[Plan]) -> tuple[int, int, int, timedelta]:
@@ -81,26 +83,100 @@ def _worth(problem: Problem, plans: Sequence[Plan]) -> tuple[int, int, int, time
 
 def _insert(problem: Problem, settings: Sequence[Setting], guide: Relaxed | None) -> tuple[Plan, ...]:
     """The most urgent first; what the guide gives of a quota to those still to come is left to them."""
-    calendar = Calendar(problem)
-    plans: dict[int, Plan] = {}
-    for number in _by_urgency(settings):
-        kept = _kept(guide, [n for n in range(len(settings)) if n not in plans and n != number])
-        plan = _plan(settings[number], _less(calendar, kept))
-        if plan.is_in_time is not True:
-            # neither what is kept for others nor the narrow choice may make it late
-            plan = _plan(replace(settings[number], problem=problem), calendar)
-        plan = _within_weeks(problem, settings[number], calendar, plan, list(plans.values()))
-        plans[number] = plan
-        _book(problem, calendar, plan)
-    return tuple(plans[number] for number in range(len(settings)))
+    book = _Book(problem, settings)
+    order, late = _by_urgency(settings, range(len(settings))), []
+    for n, number in enumerate(order):
+        if not book.add_in_time(number, _kept(guide, order[n + 1 :])):
+            late.append(number)
+    for number in late:
+        book.add(number)
+    return book.all()
 
 
-def _by_urgency(settings: Sequence[Setting]) -> list[int]:
-    return sorted(range(len(settings)), key=lambda n: (settings[n].deadline, settings[n].ask.run))
+def _improved(problem: Problem, settings: Sequence[Setting], plans: tuple[Plan, ...]) -> tuple[Plan, ...]:
+    """Those that are late or pay go first in turn, and a few patient ones that were in their way after them."""
+    numbers = range(len(plans))
+    costly = [n for n in numbers if not plans[n].is_in_time or plans[n].expected > FREE]
+    costly.sort(key=lambda n: (plans[n].is_in_time is True, -plans[n].expected.micro_usd, n))
+    for number in costly[: TRIES // len(plans)]:
+        moved = _in_the_way(settings, plans, number)
+        book = _Book(problem, settings, {n: plans[n] for n in numbers if n != number and n not in moved})
+        late = [n for n in [number, *_by_urgency(settings, moved)] if not book.add_in_time(n, {}, BEST_EFFORT)]
+        for n in late:
+            book.add(n)
+        plans = min(plans, book.all(), key=lambda tried: _worth(problem, tried))
+    return plans
 
 
-def _plan(setting: Setting, calendar: Calendar) -> Plan:
-    return plan_setting(replace(Setting.of(setting.problem, setting.ask, calendar), effort=EFFORT))
+def _in_the_way(settings: Sequence[Setting], plans: Sequence[Plan], number: int) -> list[int]:
+    """Runs with time to spare that take what costs nothing while this one could."""
+    until = settings[number].deadline
+
+    def taken(n: int) -> timedelta:
+        free = [s for s in plans[n].segments if s.offer.hourly == FREE and settings[n].calendar.at(s.starts_at) < until]
+        return sum((segment.span or timedelta(0) for segment in free), timedelta(0))
+
+    others = [n for n in range(len(plans)) if n != number and settings[n].deadline > until and taken(n)]
+    return sorted(others, key=lambda n: (-taken(n), n))[:MOVED]
+
+
+class _Book:
+    """Plans made one after another, each around those before it."""
+
+    def __init__(self, problem: Problem, settings: Sequence[Setting], plans: dict[int, Plan] | None = None) -> None:
+        self.problem, self.settings = problem, settings
+        self.calendar, self.plans = Calendar(problem), dict(plans or {})
+        self.keys = {id(place.offer): place.key for place in problem.places}
+        for plan in self.plans.values():
+            self._take(plan)
+
+    def add_in_time(self, number: int, kept: dict[tuple[str, int], int], effort: int = EFFORT) -> bool:
+        """Whether it can be in time: with what is not kept for others, with everything, at any place."""
+        narrow = self.settings[number]
+        for setting, calendar in (
+            (narrow, _less(self.calendar, kept)),
+            (replace(narrow, problem=self.problem), self.calendar),
+        ):
+            ready = replace(Setting.of(setting.problem, setting.ask, calendar), effort=effort)
+            plan = plan_in_time(ready)
+            if plan is not None and (plan := self._within_weeks(number, plan)).is_in_time:
+                self._keep(number, plan)
+                return True
+        return False
+
+    def add(self, number: int) -> None:
+        """In time or late."""
+        setting = Setting.of(self.problem, self.settings[number].ask, self.calendar)
+        self._keep(number, self._within_weeks(number, plan_setting(replace(setting, effort=EFFORT))))
+
+    def all(self) -> tuple[Plan, ...]:
+        return tuple(self.plans[number] for number in range(len(self.settings)))
+
+    def _keep(self, number: int, plan: Plan) -> None:
+        self.plans[number] = plan
+        self._take(plan)
+
+    def _take(self, plan: Plan) -> None:
+        for segment in plan.segments:
+            start = self.calendar.at(segment.starts_at)
+            end = start + (segment.span or timedelta(0)) // timedelta(microseconds=1)
+            self.calendar.take(self.keys[id(segment.offer)], start, end)
+
+    def _within_weeks(self, number: int, plan: Plan) -> Plan:
+        """Planned again with less money until no week reserves more than it may, at last with none."""
+        ask, allowed = self.settings[number].ask, self.problem.weekly_money
+        budget = ask.budget
+        while allowed is not None and (over := _over(self.problem, [*self.plans.values(), plan])) > FREE:
+            if budget is None or budget <= FREE:
+                return replace(plan, segments=(), is_in_time=False, reason=f"{allowed} a week is spent already")
+            budget = min(budget, plan.reserve)
+            budget = budget - over if budget > over else FREE
+            plan = plan_run(self.problem, replace(ask, budget=budget), self.calendar)
+        return plan
+
+
+def _by_urgency(settings: Sequence[Setting], numbers: Iterable[int]) -> list[int]:
+    return sorted(numbers, key=lambda n: (settings[n].deadline, settings[n].ask.run))
 
 
 def _kept(guide: Relaxed | None, others: Sequence[int]) -> dict[tuple[str, int], int]:
@@ -119,20 +195,6 @@ def _less(calendar: Calendar, kept: dict[tuple[str, int], int]) -> Calendar:
     return less
 
 
-def _within_weeks(problem: Problem, setting: Setting, calendar: Calendar, plan: Plan, others: Sequence[Plan]) -> Plan:
-    """Planned again with less money until no week reserves more than it may, at last with none."""
-    budget = setting.ask.budget
-    while problem.weekly_money is not None and (over := _over(problem, [*others, plan])) > FREE:
-        if budget is None or budget <= FREE:
-            return replace(
-                plan, segments=(), is_in_time=False, reason=f"{problem.weekly_money} a week is spent already"
-            )
-        budget = min(budget, plan.reserve)
-        budget = budget - over if budget > over else FREE
-        plan = plan_run(problem, replace(setting.ask, budget=budget), calendar)
-    return plan
-
-
 def _over(problem: Problem, plans: Sequence[Plan]) -> Money:
     """By how much the worst week's reserves exceed what a week may have."""
     weeks: dict[int, Money] = {}
@@ -143,14 +205,6 @@ def _over(problem: Problem, plans: Sequence[Plan]) -> Money:
     most = max(weeks.values(), default=FREE)
     allowed = problem.weekly_money
     return most - allowed if allowed is not None and most > allowed else FREE
-
-
-def _book(problem: Problem, calendar: Calendar, plan: Plan) -> None:
-    keys = {id(place.offer): place.key for place in problem.places}
-    for segment in plan.segments:
-        start = calendar.at(segment.starts_at)
-        end = start + (segment.span or timedelta(0)) // timedelta(microseconds=1)
-        calendar.take(keys[id(segment.offer)], start, end)
 
 
 def _told(problem: Problem, queue: QueuePlan) -> QueuePlan:

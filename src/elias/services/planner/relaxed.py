@@ -6,8 +6,11 @@ order within a bucket are left out, so that every real plan is a solution and no
 
 from __future__ import annotations
 
+import os
+import sys
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -59,8 +62,6 @@ class Wish:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Relaxed:
     most_in_time: int
-    cost: float | None
-    """At least, of as many runs in time as were asked for, in micro-dollars; None where that was not asked."""
     shares: Mapping[int, Mapping[tuple[str, int], float]]
     """Run -> quota period -> the time that it takes of it in the best solution."""
 
@@ -102,13 +103,13 @@ class Relaxation:
     def most_in_time(self) -> Relaxed:
         """The most runs, and how they share the quotas at the least cost of that."""
         bonus = 1 + sum(self._cost(column) * column.most for column in self.columns)
-        bound, values = self._solve([-bonus] * len(self.wishes), at_least=0)
+        bound, values = self._solve([-bonus] * len(self.wishes), frozenset())
         most = min(len(self.wishes), int(-bound / bonus + 1 + 1e-6)) if bound < 0 else 0
-        return Relaxed(most_in_time=most, cost=None, shares=self._shares(values))
+        return Relaxed(most_in_time=most, shares=self._shares(values))
 
-    def least_cost(self, in_time: int) -> float:
-        """Of any plan with as many runs in time, in micro-dollars."""
-        bound, _ = self._solve([0.0] * len(self.wishes), at_least=in_time)
+    def least_cost(self, in_time: frozenset[int]) -> float:
+        """Of any plan that has these runs in time, in micro-dollars."""
+        bound, _ = self._solve([0.0] * len(self.wishes), in_time)
         return max(0.0, bound) * 1e6
 
     def _edges(self) -> list[int]:
@@ -175,17 +176,16 @@ class Relaxation:
         lane = self._lane(column)
         return lane.likely_hourly / 1e6 * lane.likely_step / lane.step
 
-    def _solve(self, of_runs: Sequence[float], *, at_least: int) -> tuple[float, Any]:
+    def _solve(self, of_runs: Sequence[float], in_time: frozenset[int]) -> tuple[float, Any]:
         """The solver's bound and its best columns."""
         import numpy
 
         first, many = len(self.columns), len(self.wishes)
-        rows = _Rows([*self.rows.lower], [*self.rows.upper], [*self.rows.entries])
-        rows.add(float(at_least), float(many), {first + run: 1.0 for run in range(many)})
+        rows = self.rows
         program = self.solver.HighsLp()
         program.num_col_, program.num_row_ = first + many, len(rows.entries)
         program.col_cost_ = numpy.array([*(self._cost(column) for column in self.columns), *of_runs])
-        program.col_lower_ = numpy.zeros(first + many)
+        program.col_lower_ = numpy.array([*([0.0] * first), *(float(run in in_time) for run in range(many))])
         program.col_upper_ = numpy.array([*(column.most for column in self.columns), *([1.0] * many)])
         program.row_lower_, program.row_upper_ = numpy.array(rows.lower), numpy.array(rows.upper)
         matrix = program.a_matrix_
@@ -198,8 +198,8 @@ class Relaxation:
         return self._run(program)
 
     def _run(self, program: Any) -> tuple[float, Any]:
-        highs = self.solver.Highs()
-        highs.silent()
+        with _banner_to_stderr():
+            highs = self.solver.Highs()
         # threads and seed are fixed and nothing is limited by the clock: the same queue has the same answer
         for name, value in {
             "output_flag": False,
@@ -219,6 +219,19 @@ class Relaxation:
             if (period := self._period(column)) and hours > 1e-6:
                 shares[column.run][period] += hours * HOUR
         return shares
+
+
+@contextmanager
+def _banner_to_stderr() -> Iterator[None]:
+    """The library greets on the process's stdout when it is first used; stdout is the answer."""
+    sys.stdout.flush()
+    stdout = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        yield
+    finally:
+        os.dup2(stdout, 1)
+        os.close(stdout)
 
 
 def _highspy() -> Any:

@@ -67,13 +67,18 @@ def plan_run(problem: Problem, ask: RunAsk, calendar: Calendar | None = None) ->
 
 def plan_setting(setting: Setting) -> Plan:
     """As `plan_run`, in a setting made before."""
-    found = search(setting.task())
-    if found is not None:
-        return to_plan(setting, found, is_in_time=True)
+    if (plan := plan_in_time(setting)) is not None:
+        return plan
     late = search(setting.task(Aim.SOONEST, deadline=setting.calendar.end))
     if late is not None:
         return to_plan(setting, late, is_in_time=False)
     return nowhere(setting)
+
+
+def plan_in_time(setting: Setting) -> Plan | None:
+    """The cheapest plan that keeps deadline and budget."""
+    found = search(setting.task())
+    return None if found is None else to_plan(setting, found, is_in_time=True)
 
 
 def to_plan(setting: Setting, found: Found, *, is_in_time: bool) -> Plan:
