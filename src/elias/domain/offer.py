@@ -48,7 +48,7 @@ class Offer:
     likely_span: timedelta | None = None
     """How long the whole run would probably take there, its interruptions counted in; None where nobody can say."""
     likely_cost: Money | None = None
-    """What that would probably cost, at `likely_hourly`."""
+    """What that would probably cost, at `likely_hourly`, `once` included."""
     longest: timedelta | None
     """The longest segment it takes at a stretch; None has no limit."""
     left: timedelta | None

@@ -22,4 +22,4 @@ def foretold(offer: Offer, forecast: Forecast, checkpoint_every: timedelta) -> O
     )
     span = timedelta(hours=expected_hours(work, offer.interruptions_per_hour))
     price = offer.hourly if offer.likely_hourly is None else offer.likely_hourly
-    return replace(offer, likely_span=span, likely_cost=price.for_hours(span))
+    return replace(offer, likely_span=span, likely_cost=price.for_hours(span) + offer.once)

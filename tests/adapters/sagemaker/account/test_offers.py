@@ -118,7 +118,7 @@ def test_spot_that_is_interrupted_too_often_is_not_taken(offers, home):
 
 def test_hours_and_cost_belong_together(offers):
     found = offers(need(method=Method.QLORA))["ml.g5.xlarge"]
-    assert found.likely_cost == found.hourly.for_hours(found.likely_span)
+    assert found.likely_cost == found.hourly.for_hours(found.likely_span) + found.once
     spot = offers(need(method=Method.QLORA))["ml.g5.xlarge spot"]
     assert spot.likely_span > found.likely_span
     assert spot.likely_cost < found.likely_cost

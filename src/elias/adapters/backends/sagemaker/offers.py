@@ -126,7 +126,7 @@ class InstanceOffers:
             likely_hourly=spot_hourly(hourly) if is_spot else None,
             interruptions_per_hour=risk.interruptions_per_hour if is_spot else 0.0,
             likely_span=_span(row.expected, is_spot=is_spot),
-            likely_cost=_cost(row.expected, is_spot=is_spot),
+            likely_cost=_cost(row.expected, _storage(need), is_spot=is_spot),
             longest=self._settings.longest,
             left=None,
             concurrency=quota.value if quota.value else 1,
@@ -283,10 +283,10 @@ def _span(expected: Expected | None, *, is_spot: bool) -> timedelta | None:
     return timedelta(hours=expected.spot_hours if is_spot else expected.hours)
 
 
-def _cost(expected: Expected | None, *, is_spot: bool) -> Money | None:
+def _cost(expected: Expected | None, once: Money, *, is_spot: bool) -> Money | None:
     if expected is None:
         return None
-    return expected.spot if is_spot else expected.on_demand
+    return (expected.spot if is_spot else expected.on_demand) + once
 
 
 def _storage(need: Need) -> Money:
