@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
+from elias.domain.offer import Offer
 from elias.domain.run import Bounds, Checkpoint, Run, RunState, Segment, SegmentState, Wish
+from elias.errors import EliasError
 from elias.units import FREE, Money
 from elias_trainer.contract import AtDeadline, FailureKind, Limits
 
@@ -123,6 +125,24 @@ def limits(run: Run, segments: Sequence[Segment], span: timedelta | None, now: d
     )
     every = run.checkpoint_every
     return found if every is None else replace(found, checkpoint_every_s=every.total_seconds())
+
+
+def matching_offer(offers: Sequence[Offer], segment: Segment) -> Offer:
+    """The one it was planned on, refused or not: by now the segment itself may have taken the place's last room.
+
+    Where that one is gone, an open one.
+    """
+    same = [offer for offer in offers if offer.variant == segment.offer] if segment.offer else []
+    return next((offer for offer in same or offers if not offer.refused), (same or offers)[0])
+
+
+def one_line(error: EliasError) -> str:
+    """As a run's reason."""
+    return f"{error.what} (fix: {error.fix})"
+
+
+def why_it_ended(segment: Segment) -> str:
+    return segment.failure.message if segment.failure else f"the last segment ended {segment.state} at once"
 
 
 def _stopped_at(segments: Sequence[Segment], how: str) -> str:

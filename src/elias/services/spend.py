@@ -55,8 +55,9 @@ def affordable(offer: Offer, money: Money) -> timedelta | None:
     return timedelta(seconds=left * 3600 // offer.hourly.micro_usd)
 
 
-def shortest_cost(offer: Offer) -> Money:
-    return total(cost_parts(offer, SHORTEST))
+def shortest_cost(planned: PlannedSegment) -> Money:
+    """Of the shortest segment that is worth it there."""
+    return total(cost_parts(planned.offer, min(SHORTEST, planned.span or SHORTEST)))
 
 
 def is_certain(error: EliasError, *, was_sent: bool) -> bool:
@@ -90,8 +91,13 @@ def kept_by_cap(found: Sequence[Room], rich: Plan, run: str, now: datetime) -> A
     """What keeps a run from `rich`, its plan if money were plenty; None where money is not in the way."""
     if not rich.segments:
         return None
-    least = at_cap(found, shortest_cost(rich.segments[0].offer), run, now)
-    return least or (at_cap(found, rich.reserve, run, now) if rich.reserve < PLENTY else None)
+    least = at_cap(found, shortest_cost(rich.segments[0]), run, now)
+    return least or (at_cap(_for_good(found), rich.reserve, run, now) if rich.reserve < PLENTY else None)
+
+
+def _for_good(found: Sequence[Room]) -> Sequence[Room]:
+    """Those that do not begin anew: all that a run will ever have."""
+    return [room for room in found if room.until is None]
 
 
 def _opens_at(room: Room, needed: Money, now: datetime) -> datetime | None:
@@ -120,9 +126,30 @@ class Purse:
         return rooms(caps, self.store.usage(self._now(), run.id, without=key), run.id)
 
     def left(self, run: Run, key: str | None = None) -> Money | None:
-        """The least of what the caps leave; None where the run may not spend: nothing that costs money is taken."""
-        room = tightest(self.rooms(run, key) or ())
+        """What a plan of the whole run may spend; None where it may spend nothing.
+
+        By the run's and the account's caps; a day's and a month's begin anew, they only shorten or delay a segment.
+        """
+        room = tightest(_for_good(self.rooms(run, key) or ()))
         return room.left if room else None
+
+    def choose(self, run: Run, key: str, plan_for: Callable[[Money | None], Plan]) -> tuple[Plan, AtCap | None]:
+        """The plan that the caps allow now, and the cap that keeps the run from beginning; `plan_for` takes a budget.
+
+        Where a day's or month's cap stands in the way, what costs nothing is taken before the run waits.
+        """
+        plan, found = plan_for(self.left(run, key)), self.rooms(run, key)
+        if found is None:
+            return plan, None
+        if not plan.segments:
+            return plan, kept_by_cap(found, plan_for(PLENTY), run.id, self._now())
+        if plan.wait_until is not None or not is_paid(plan.segments[0].offer):
+            return plan, None
+        capped = at_cap(found, shortest_cost(plan.segments[0]), run.id, self._now())
+        if capped is None:
+            return plan, None
+        free = plan_for(None)
+        return (free, None) if free.segments and free.wait_until is None else (free, capped)
 
     def held(self, key: str) -> Money:
         return held(self.store.entries(key=key)) if self.store else FREE
@@ -212,15 +239,15 @@ class Purse:
         return self.store.reserve(Claim(key=key, run=run.id, backend=backend), parts, self._caps(run), self._now())
 
     def _must_spend(self, run: Run, key: str) -> Money:
-        left = self.left(run, key)
-        if left is None:
+        room = tightest(self.rooms(run, key) or ())
+        if room is None:
             raise Refused(
                 f"{run.id} may not spend money", fix=f"give it a budget: elias budget set {run.id} 5usd, then resume it"
             )
-        return left
+        return room.left
 
     def _refusal(self, run: Run, key: str, planned: PlannedSegment) -> OverBudget:
-        needed = total(cost_parts(planned.offer, min(SHORTEST, planned.span or SHORTEST)))
+        needed = shortest_cost(planned)
         room = tightest(self.rooms(run, key) or ())
         assert room is not None
         return over_budget(room, needed)

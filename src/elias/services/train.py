@@ -29,9 +29,12 @@ from elias.services.next_move import (
     GoOn,
     counts_as_failure,
     limits,
+    matching_offer,
     newest_checkpoint,
     next_move,
+    one_line,
     time_left,
+    why_it_ended,
 )
 from elias.services.plan import Ask, next_segment
 from elias.services.planner.outlook import Outlook, plan_ahead
@@ -39,7 +42,7 @@ from elias.services.run_folder import CORPUS, TRAINER, RunFolder, belonging, dis
 from elias.services.run_share import ALONE, RunShare
 from elias.services.sending import ASK_AGAIN, Sender
 from elias.services.sightings import Seen
-from elias.services.spend import EMPTY, LOOK_AGAIN, PLENTY, AtCap, Purse, kept_by_cap
+from elias.services.spend import EMPTY, LOOK_AGAIN, AtCap, Purse
 from elias.units import Clock, Money, instant, rfc3339
 from elias_trainer.contract import Digest, Input, Job, Lease
 
@@ -155,7 +158,7 @@ class Coordinator:
                 return {"do": "end"}
             case Begin(_, _, wait) if wait and segments and not self._has_waited(segments[-1], wait):
                 until = (segments[-1].ended_at or self.means.clock.now()) + wait
-                return self._wait(run, until, f"trying again; {_why(segments[-1])}")
+                return self._wait(run, until, f"trying again; {why_it_ended(segments[-1])}")
             case Begin(number, _, _):
                 return self._begin(run, segments, number)
 
@@ -234,8 +237,7 @@ class Coordinator:
     def preview(self, run: Run) -> Plan:
         """What `plan_next` would choose for a run that has not begun; changes nothing."""
         corpus = self.means.corpora.get(run.corpus)
-        plan = self._plan(run, (), corpus, self.means.purse.left(run))
-        capped = None if plan.segments else self._at_cap(run, (), corpus, run.id)
+        plan, capped = self.means.purse.choose(run, run.id, lambda budget: self._plan(run, (), corpus, budget))
         return replace(plan, reason=capped.reason, wait_until=capped.until) if capped else plan
 
     def look_ahead(self, run: Run) -> Plan:
@@ -266,28 +268,20 @@ class Coordinator:
         key = Segment(run=run.id, number=number, backend="").key
         try:
             corpus = self.means.corpora.get(run.corpus)
-            plan = self._plan(run, segments, corpus, purse.left(run, key))
-            if not plan.segments:
-                return self._nowhere(run, plan, self._at_cap(run, segments, corpus, key))
-            if plan.wait_until is not None:
-                return self._nowhere(run, plan, None)
+            plan, capped = purse.choose(run, key, lambda budget: self._plan(run, segments, corpus, budget))
+            if capped or not plan.segments or plan.wait_until is not None:
+                return self._nowhere(run, plan, capped)
             planned = purse.secure(run, key, plan.segments[0])
             with disk_errors(self._folder(run).root):
                 self._prepare(run, segments, corpus, number, planned)
         except OverBudget as error:  # others were quicker, or it costs more than the plan said: look at it anew
-            return self._wait(run, now + ASK_AGAIN, _line(error))
+            return self._wait(run, now + ASK_AGAIN, one_line(error))
         except BackendError as error:
-            return self._wait(run, now + timedelta(minutes=1), _line(error))
+            return self._wait(run, now + timedelta(minutes=1), one_line(error))
         except EliasError as error:
             self._fail(run.id, error)
             return {"do": "end"}
         return {"do": "segment", "segment": number}
-
-    def _at_cap(self, run: Run, segments: Sequence[Segment], corpus: Corpus, key: str) -> AtCap | None:
-        """Whether a run that nothing takes would be taken for more money than the caps leave."""
-        if not (rooms := self.means.purse.rooms(run, key)):
-            return None
-        return kept_by_cap(rooms, self._plan(run, segments, corpus, PLENTY), run.id, self.means.clock.now())
 
     def _prepare(
         self, run: Run, segments: Sequence[Segment], corpus: Corpus, number: int, planned: PlannedSegment
@@ -374,7 +368,7 @@ class Coordinator:
 
     def _fail(self, run_id: str, error: EliasError) -> None:
         kind = failure_of(error).kind
-        self.means.runs.update(run_id, state=RunState.FAILED, reason=_line(error), failure=kind)
+        self.means.runs.update(run_id, state=RunState.FAILED, reason=one_line(error), failure=kind)
 
     def _wait(self, run: Run, until: Any, reason: str | None) -> dict[str, Any]:
         self.means.runs.update(run.id, state=RunState.WAITING, reason=reason)
@@ -390,15 +384,10 @@ class Coordinator:
         return path
 
     def _offer(self, backend: Backend, run: Run, segment: Segment) -> Offer:
-        """The one it was planned on, refused or not: by now the segment itself may have taken the place's last room.
-
-        Where that one is gone, an open one.
-        """
         offers = backend.offers(self.foresight.need(run, self.means.corpora.get(run.corpus)))
         if not offers:
             raise BackendError(f"{segment.backend} offers nothing any more", fix=f"elias run resume {run.id}")
-        same = [offer for offer in offers if offer.variant == segment.offer] if segment.offer else []
-        return next((offer for offer in same or offers if not offer.refused), (same or offers)[0])
+        return matching_offer(offers, segment)
 
     def _backend(self, run: Run, segment: Segment) -> Backend:
         return self.means.backends(run.strategy)[segment.backend]
@@ -410,11 +399,3 @@ class Coordinator:
         run, segments = self.means.runs.get(run_id), self.means.runs.segments(run_id)
         self.means.share.bring(run, self._folder(run), segments)
         return run, next(s for s in segments if s.number == number)
-
-
-def _line(error: EliasError) -> str:
-    return f"{error.what} (fix: {error.fix})"
-
-
-def _why(segment: Segment) -> str:
-    return segment.failure.message if segment.failure else f"the last segment ended {segment.state} at once"
