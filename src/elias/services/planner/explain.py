@@ -11,8 +11,9 @@ from elias.services.planner.calendar import Calendar
 from elias.services.planner.lanes import Lane
 from elias.services.planner.problem import Problem, RunAsk
 from elias.services.planner.risk import chance
-from elias.services.planner.search import Aim, Found, alone, search
+from elias.services.planner.search import alone, search
 from elias.services.planner.single import NO_LIMIT, Setting, plan_run
+from elias.services.planner.task import Aim, Found
 from elias.units import FREE, Money
 
 _LEAST_WANTED = 0.5

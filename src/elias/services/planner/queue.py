@@ -10,9 +10,9 @@ from datetime import timedelta
 from elias.domain.plan import Plan, QueuePlan
 from elias.errors import MissingPackage
 from elias.services.planner.calendar import Calendar
+from elias.services.planner.choice import promising, undominated, worth
 from elias.services.planner.problem import Place, Problem
 from elias.services.planner.relaxed import Relaxation, Relaxed, Wish
-from elias.services.planner.search import promising, undominated, worth
 from elias.services.planner.single import Setting, plan_in_time, plan_run, plan_setting
 from elias.units import FREE, Money
 

@@ -17,8 +17,9 @@ from typing import Any
 from elias.errors import MissingPackage
 from elias.services.planner.bounds import Hull
 from elias.services.planner.calendar import Calendar
+from elias.services.planner.choice import likely_price, price, undominated
 from elias.services.planner.lanes import HOUR, Lane
-from elias.services.planner.search import Task, likely_price, price, undominated
+from elias.services.planner.task import Task
 
 WEEK = 7 * 24 * HOUR
 MOST_NODES = 50

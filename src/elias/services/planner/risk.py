@@ -7,7 +7,7 @@ from bisect import bisect_right
 from statistics import NormalDist
 
 from elias.services.planner.lanes import Lane, is_risky, loss_s
-from elias.services.planner.search import Found, Piece
+from elias.services.planner.task import Found, Piece
 
 _POINTS = 200
 # all below one of them counts as it does, so that no chance is overstated

@@ -10,7 +10,8 @@ from elias.services.planner.calendar import Calendar
 from elias.services.planner.lanes import HOUR, Lane, make_lanes
 from elias.services.planner.problem import Problem, RunAsk
 from elias.services.planner.risk import chance, chance_of
-from elias.services.planner.search import MOST_PARTIALS, Aim, Found, Task, search
+from elias.services.planner.search import search
+from elias.services.planner.task import MOST_PARTIALS, Aim, Found, Task
 from elias.units import Money, rfc3339
 
 NO_LIMIT = 1 << 60

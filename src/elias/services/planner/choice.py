@@ -1,0 +1,120 @@
+"""Which lanes are worth a look, and what any plan over them comes to at least."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Sequence
+
+from elias.services.planner.bounds import Hull
+from elias.services.planner.lanes import HOUR, Lane
+from elias.services.planner.task import Aim, Task
+
+MOST_LANES = 10
+"""A search looks at."""
+
+
+def undominated(lanes: Sequence[Lane]) -> list[Lane]:
+    """Cheapest first, without those that another is no worse than in every respect."""
+    kept: list[Lane] = []
+    for lane in sorted(lanes, key=worth):
+        if not any(_is_no_worse(other, lane) for other in kept):
+            kept.append(lane)
+    return kept
+
+
+def promising(task: Task, lanes: list[Lane]) -> list[Lane]:
+    """All, where they are few. Else what is free, the best mixes for the time there is, and the best alone."""
+    if len(lanes) <= MOST_LANES:
+        return lanes
+    mean = task.deadline / task.steps
+    chosen: dict[int, None] = {n: None for n, lane in enumerate(lanes) if lane.is_free}
+    for of in (likely_price, price):
+        corners = set(Hull([(lane.step, of(lane)) for lane in lanes]).times)
+        near = sorted((n for n, lane in enumerate(lanes) if lane.step in corners), key=lambda n: (of(lanes[n]), n))
+        # the neighbours of the mean time on either side make the cheapest mix that is in time
+        below = [n for n in near if lanes[n].step <= mean][:2]
+        above = [n for n in near if lanes[n].step > mean][-2:]
+        chosen |= dict.fromkeys([*below, *above])
+    for count in (task.steps, max(1, task.steps // 2)):
+        in_time = [n for n, lane in enumerate(lanes) if lane.delay + lane.span(count) <= task.deadline]
+        chosen |= dict.fromkeys(sorted(in_time, key=lambda n: (lanes[n].expected(count), n))[:1])
+    chosen |= dict.fromkeys(sorted(range(len(lanes)), key=lambda n: (lanes[n].step, n))[:1])
+    return [lanes[n] for n in sorted(list(chosen)[:MOST_LANES])]
+
+
+def least(task: Task, lanes: Sequence[Lane]) -> int:
+    """What the aim puts first comes to at least: the hull's price, with what costs nothing as far as it lasts."""
+    if task.aim is Aim.SOONEST:
+        return task.steps * min(lane.step for lane in lanes) + min(lane.delay + lane.overhead for lane in lanes)
+    of, which = (price, 1) if task.aim is Aim.THRIFTIEST else (likely_price, 0)
+    paid = [lane for lane in lanes if of(lane) > 0 or lane.place.offer.once.micro_usd]
+    free = [lane for lane in lanes if not (of(lane) > 0 or lane.place.offer.once.micro_usd)]
+    rest = task.steps - sum(_capacity(task, lane) for lane in free)
+    if rest <= 0 or not paid:
+        return 0
+    hulls = [(Hull([(lane.step, of(lane)) for lane in lanes]), task.steps)]
+    hulls.append((Hull([(lane.step, of(lane)) for lane in paid]), rest))
+    prices = [hull.least(steps, task.deadline) or 0.0 for hull, steps in hulls]
+    return int(max(prices) + min(fixed(lane)[which] for lane in paid))
+
+
+def _capacity(task: Task, lane: Lane) -> int:
+    """The most steps that its openings and quotas hold before the deadline."""
+    room: dict[tuple[str, int] | None, int] = defaultdict(int)
+    for opening in lane.openings:
+        room[opening.period] += max(0, min(opening.closes, task.deadline) - opening.opens)
+    return sum(min(span, task.left[period] if period else span) // lane.step for period, span in room.items())
+
+
+def _first(task: Task, found: Found) -> int:
+    return {Aim.CHEAPEST: found.expected, Aim.SOONEST: found.end, Aim.THRIFTIEST: found.reserved}[task.aim]
+
+
+def worth(lane: Lane) -> tuple[float, int, float, int, int, float, str]:
+    return (
+        likely_price(lane),
+        lane.step,
+        price(lane),
+        lane.overhead,
+        lane.delay,
+        -(lane.longest or math.inf),
+        lane.place.key,
+    )
+
+
+def _is_no_worse(a: Lane, b: Lane) -> bool:
+    return (
+        a.step <= b.step
+        and a.overhead <= b.overhead
+        and a.delay <= b.delay
+        and a.hourly <= b.hourly
+        and a.likely_hourly <= b.likely_hourly
+        and a.likely_step <= b.likely_step
+        and a.likely_overhead <= b.likely_overhead
+        and a.place.offer.once <= b.place.offer.once
+        and (a.longest is None or (b.longest is not None and a.longest >= b.longest))
+        and (a.openings == b.openings or _is_always(a, b))
+    )
+
+
+def _is_always(a: Lane, b: Lane) -> bool:
+    """Whether a can be had whenever b can, with no quota to save."""
+    if len(a.openings) != 1 or a.openings[0].period:
+        return False
+    return a.openings[0].opens <= b.openings[0].opens and a.openings[0].closes >= b.openings[-1].closes
+
+
+def price(lane: Lane) -> float:
+    return lane.hourly * lane.step / HOUR
+
+
+def likely_price(lane: Lane) -> float:
+    return lane.likely_hourly * lane.likely_step / HOUR
+
+
+def fixed(lane: Lane) -> tuple[float, float]:
+    """Of a segment, expected and reserved; a little less, against rounding."""
+    switch = lane.place.offer.once.micro_usd
+    likely = lane.likely_hourly * lane.likely_overhead / HOUR + switch
+    return likely * (1 - 1e-9), (lane.hourly * lane.overhead / HOUR + switch) * (1 - 1e-9)

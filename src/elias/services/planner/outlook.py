@@ -1,0 +1,120 @@
+"""From a run, its past and its places' offers to the problem that the planner solves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+
+from elias.domain.offer import Offer
+from elias.domain.plan import Plan
+from elias.domain.run import Run
+from elias.services.estimate import Forecast
+from elias.services.planner.explain import explained
+from elias.services.planner.problem import Pace, Place, Problem, RunAsk
+from elias.services.sightings import Seen
+from elias.units import Money
+
+WANTED = 0.9
+"""The probability with which a deadline is to be kept, where nobody says another."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sight:
+    """An offer, how long the run's work takes there, and what its quota holds after a refresh."""
+
+    offer: Offer
+    forecast: Forecast
+    refill: timedelta | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Outlook:
+    run: Run
+    now: datetime
+    sights: Sequence[Sight]
+    budget: Money | None
+    """None takes nothing that costs money."""
+    seen: Seen = field(default_factory=Seen)
+    wanted: float = WANTED
+    checkpoint_every: timedelta = timedelta(minutes=5)
+
+    @property
+    def steps(self) -> int | None:
+        """Left to do; None where nobody knows."""
+        return next((s.forecast.steps for s in self.sights if s.forecast.steps is not None), None)
+
+    def problem(self) -> Problem | None:
+        """None where nobody knows how much there is to do, where it is done, or where it ends with its time."""
+        if not self.steps or self.run.bounds.train_for is not None:
+            return None
+        names = _names([sight.offer for sight in self.sights])
+        places = tuple(self._place(sight, name) for sight, name in zip(self.sights, names, strict=True))
+        paces = {name: _pace(sight.forecast) for sight, name in zip(self.sights, names, strict=True)}
+        return Problem(now=self.now, places=places, runs=(self.ask(paces),))
+
+    def ask(self, paces: Mapping[str, Pace]) -> RunAsk:
+        bounds = self.run.bounds
+        return RunAsk(
+            run=self.run.id,
+            label=self.run.label,
+            steps=self.steps or 0,
+            paces=paces,
+            deadline=bounds.by,
+            wanted=self.wanted,
+            budget=self.budget,
+            longest=bounds.segment,
+            most_steps=bounds.segment_steps,
+        )
+
+    def _place(self, sight: Sight, name: str) -> Place:
+        reliability = self.seen.of(sight.offer.backend)
+        return Place(
+            offer=sight.offer,
+            name=name,
+            refill=sight.refill,
+            # a rate that nobody has seen is not planned with
+            failure_rate=reliability.failure_rate if reliability.segments else 0.0,
+            loss=self.checkpoint_every,
+            # several instance types of one account have a quota each
+            sessions=name if sight.offer.variant else None,
+        )
+
+
+def plan_ahead(outlook: Outlook) -> Plan | None:
+    """The whole plan with its explanations; None where nobody knows how much there is to do, or where time decides."""
+    problem = outlook.problem()
+    return None if problem is None else explained(problem, problem.runs[0])
+
+
+def queue_problem(outlooks: Sequence[Outlook], weekly_money: Money | None = None) -> Problem:
+    """All these runs over the places they share; a run that nobody knows the work of is left out."""
+    places: dict[str, Place] = {}
+    asks: list[RunAsk] = []
+    for outlook in outlooks:
+        own = outlook.problem()
+        if own is None:
+            continue
+        takes = {place.key for place in own.places if place.offer.refused is None}
+        paces = {name: pace for name, pace in own.runs[0].paces.items() if name in takes}
+        asks.append(replace(own.runs[0], paces=paces))
+        for place in own.places:
+            # one run's refusal is not another's
+            places.setdefault(place.key, replace(place, offer=replace(place.offer, refused=None)))
+    now = min(outlook.now for outlook in outlooks)
+    return Problem(now=now, places=tuple(places.values()), runs=tuple(asks), weekly_money=weekly_money)
+
+
+def _pace(forecast: Forecast) -> Pace:
+    told = forecast.overheads
+    return Pace(step=forecast.step, start_up=told.start_up.plus(told.checkpoint))
+
+
+def _names(offers: Sequence[Offer]) -> list[str]:
+    """Each its own: backend and variant, and a number where that is not enough."""
+    found: list[str] = []
+    for offer in offers:
+        name = "/".join(filter(None, (offer.backend, offer.variant)))
+        count = sum(other == name or other.startswith(f"{name} #") for other in found)
+        found.append(f"{name} #{count + 1}" if count else name)
+    return found

@@ -1,0 +1,66 @@
+"""A run to be placed, and what was found for it: the search's own nouns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import NamedTuple
+
+from elias.services.planner.lanes import Lane
+
+MOST_PARTIALS = 160
+"""Partial plans that a search looks at, unless it is told otherwise."""
+
+
+class Aim(Enum):
+    """What comes first; what is left out comes after it."""
+
+    CHEAPEST = "least expected money, then the earliest end"
+    SOONEST = "the earliest end, then the least expected money"
+    THRIFTIEST = "the least reserved money, then the earliest end"
+
+
+class Piece(NamedTuple):
+    lane: int
+    start: int
+    end: int
+    steps: int
+    period: tuple[str, int] | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Task:
+    """A run to be placed, in microseconds from now and micro-dollars."""
+
+    lanes: Sequence[Lane]
+    steps: int
+    deadline: int
+    budget: int
+    left: Mapping[tuple[str, int], int]
+    """Of each quota period."""
+    ends: Mapping[tuple[str, int], int]
+    aim: Aim = Aim.CHEAPEST
+    effort: int = MOST_PARTIALS
+    """Partial plans looked at before the best so far is taken, with the bound that is proven by then."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Found:
+    lanes: Sequence[Lane]
+    pieces: tuple[Piece, ...]
+    bound: int
+    """Of what the aim puts first: no plan of this kind is below."""
+    is_proven: bool = True
+
+    @property
+    def expected(self) -> int:
+        return sum(self.lanes[p.lane].expected(p.steps) for p in self.pieces)
+
+    @property
+    def reserved(self) -> int:
+        return sum(self.lanes[p.lane].reserve(p.steps) for p in self.pieces)
+
+    @property
+    def end(self) -> int:
+        return self.pieces[-1].end
