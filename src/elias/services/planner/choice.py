@@ -67,10 +67,6 @@ def _capacity(task: Task, lane: Lane) -> int:
     return sum(min(span, task.left[period] if period else span) // lane.step for period, span in room.items())
 
 
-def _first(task: Task, found: Found) -> int:
-    return {Aim.CHEAPEST: found.expected, Aim.SOONEST: found.end, Aim.THRIFTIEST: found.reserved}[task.aim]
-
-
 def worth(lane: Lane) -> tuple[float, int, float, int, int, float, str]:
     return (
         likely_price(lane),

@@ -48,7 +48,7 @@ def search(task: Task) -> Found | None:
     found = _Search(task, lanes).run() if lanes else None
     if found is None or (found.is_proven and task.steps <= GRAIN and len(lanes) == len(every)):
         return found
-    return replace(found, bound=min(least(task, every), _first(task, found)), is_proven=False)
+    return replace(found, bound=min(least(task, every), found.first(task.aim)), is_proven=False)
 
 
 def alone(task: Task, lane: Lane) -> Found | None:

@@ -64,3 +64,7 @@ class Found:
     @property
     def end(self) -> int:
         return self.pieces[-1].end
+
+    def first(self, aim: Aim) -> int:
+        """What the aim puts first."""
+        return {Aim.CHEAPEST: self.expected, Aim.SOONEST: self.end, Aim.THRIFTIEST: self.reserved}[aim]
