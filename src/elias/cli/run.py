@@ -10,11 +10,12 @@ import typer
 
 from elias.cli.output import Json, emit_json, emit_table, say
 from elias.cli.run_adopt import add_to as add_adopt
+from elias.cli.run_forget import add_to as add_forget
 
 if TYPE_CHECKING:
     from elias.wiring.train import Training
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, help="List, show, watch, log, pause, cancel, resume.")
+app = typer.Typer(no_args_is_help=True, add_completion=False, help="List, watch, log, pause, cancel, resume, forget.")
 RunId = Annotated[str, typer.Argument(metavar="RUN", help="A run, by the beginning of its id, or `latest`.")]
 
 
@@ -147,6 +148,7 @@ def resume(
 
 
 add_adopt(app)
+add_forget(app)
 
 
 @contextmanager
