@@ -119,6 +119,7 @@ def test_a_segment_that_ended_with_a_checkpoint_goes_on_and_one_with_the_adapter
     run = person.run(label=Label.PRIVATE, segment_steps=STEPS // 2)
     first = person.kit(run)
     person.follow(first)
+    assert [path for path in person.emulated.disk.root.glob("datasets/ada/*") if "key" in path.name] == []
     adopted = person.adopt(first)
     assert (adopted.state, adopted.artifact) == (RunState.PAUSED, None)
     assert f"adopted step {STEPS // 2}" in (adopted.reason or "") and "resume" in (adopted.reason or "")

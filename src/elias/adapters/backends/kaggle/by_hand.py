@@ -83,6 +83,7 @@ def _commands(folder: Path, refs: dict[str, str], kernel: str, session_s: int, a
         *(f"kaggle datasets status {ref}" for ref in refs.values()),
         f"kaggle kernels push -p {folder / 'notebook'} -t {session_s}{shape}",
         f"kaggle kernels status {kernel}",
+        *(f"kaggle datasets delete --yes {ref}" for name, ref in refs.items() if name == "key"),
     )
 
 
