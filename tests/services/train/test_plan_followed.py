@@ -1,0 +1,73 @@
+"""The coordinator asks the planner at each segment's boundary, and waits where the plan does."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+from elias.adapters.clock import SystemClock
+from elias.domain.offer import Need, Offer
+from elias.domain.run import RunState
+from elias.ports.backend import Quota
+from elias.services.next_move import newest_checkpoint
+from elias.units import FREE
+
+HOUR = timedelta(hours=1)
+
+
+class Rationed:
+    """A place whose hours are used up until `refreshes_at`; it is asked, and nothing is ever sent there."""
+
+    def __init__(self, refreshes_at: datetime) -> None:
+        self.refreshes_at = refreshes_at
+
+    def offers(self, need: Need) -> Sequence[Offer]:
+        return [
+            Offer(
+                backend="local",
+                accelerator="NvidiaTeslaT4",
+                accelerator_count=2,
+                memory_bytes=15 * 2**30,
+                tflops=None,
+                hourly=FREE,
+                longest=9 * HOUR,
+                left=timedelta(0),
+                refreshes_at=self.refreshes_at,
+            )
+        ]
+
+    def quota(self) -> Quota:
+        return Quota(
+            used=30 * HOUR,
+            reserved=timedelta(0),
+            allowed=30 * HOUR,
+            refreshes_at=self.refreshes_at,
+            running=0,
+            concurrency=2,
+        )
+
+
+def test_it_waits_for_free_hours_and_says_which_and_until_when(world):
+    world.place = Rationed(SystemClock().now() + timedelta(days=2))
+    run = world.run()
+    move = world.coordinator().plan_next(run.id, 0)
+    waiting = world.stores.runs.get(run.id)
+    assert move["do"] == "wait" and waiting.state is RunState.WAITING
+    assert waiting.reason.startswith(f"waiting for local until {world.place.refreshes_at:%a %d %b %H:%M} UTC: free")
+    assert world.segments(run) == []
+
+
+def test_steps_that_are_done_are_not_planned_again(world):
+    run = world.run(steps=40, segment_steps=20)
+    assert [segment.steps for segment in world.coordinator().look_ahead(run).segments] == [20, 20]
+    done = world.carry(run)
+    assert done.state is RunState.DONE and newest_checkpoint(world.segments(run)).step == 40
+    problem = world.coordinator().outlook(run, world.segments(run)[:1], world.corpus, None).problem()
+    assert problem.runs[0].steps == 20
+
+
+def test_looking_ahead_changes_nothing(world):
+    run = world.run()
+    plan = world.coordinator().look_ahead(run)
+    assert plan.is_in_time and sum(segment.steps for segment in plan.segments) == 12
+    assert world.stores.runs.get(run.id) == run and not (world.home / "runs" / run.id).exists()
