@@ -174,12 +174,14 @@ def _clients(config: Config) -> Iterator[Clients]:
 
 
 def _account(clients: Clients) -> Account:
+    from elias.adapters.backends.sagemaker.names import key_name
+
     return Account(
         account=clients.account(),
         region=clients.region,
         bucket=clients.bucket(),
         role=clients.role(),
-        kms_key=clients.kms_key(),
+        kms_key=key_name(clients.settings.kms_key),
     )
 
 

@@ -15,6 +15,11 @@ SETUP_TAGS: Mapping[str, str] = {"elias:made-by": "elias aws setup"}
 """On what is made once an account."""
 
 
+def key_name(setting: str | None) -> str:
+    """Id, ARN or alias of the key, by the setting `kms_key`; whether there is one is another question."""
+    return setting or KEY_ALIAS
+
+
 def bucket_name(account: str, region: str) -> str:
     return f"elias-{account}-{region}"
 

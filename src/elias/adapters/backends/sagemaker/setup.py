@@ -18,7 +18,14 @@ from botocore.exceptions import ClientError
 
 from elias.adapters.backends.sagemaker import policies
 from elias.adapters.backends.sagemaker.client import DENIED, MISSING, Clients, aws_errors, error_code
-from elias.adapters.backends.sagemaker.names import KEY_ALIAS, SETUP_TAGS, as_tags, bucket_name, caller_policy_name
+from elias.adapters.backends.sagemaker.names import (
+    KEY_ALIAS,
+    SETUP_TAGS,
+    as_tags,
+    bucket_name,
+    caller_policy_name,
+    key_name,
+)
 from elias.adapters.backends.sagemaker.policies import Json, Place
 from elias.errors import Refused
 
@@ -131,7 +138,7 @@ class Setup:
         """In the order in which they need one another; the place is asked for anew, since the key is made first."""
         place = self.place()
         bucket = {"Bucket": place.bucket}
-        alias = self.clients.kms_key()
+        alias = key_name(self.clients.settings.kms_key)
         yield Part(name="key", detail=alias, look=lambda: _there(self._key_arn()), make=self._make_key)
         place = self.place()
         yield Part(
@@ -171,7 +178,7 @@ class Setup:
         )
         yield Part(
             name="bucket's encryption",
-            detail=f"SSE-KMS with {self.clients.kms_key()}",
+            detail=f"SSE-KMS with {key_name(self.clients.settings.kms_key)}",
             look=lambda: _same(
                 absent(s3.get_bucket_encryption, **bucket), "ServerSideEncryptionConfiguration", encrypted
             ),
@@ -224,13 +231,13 @@ class Setup:
     def _key_arn(self) -> str | None:
         """None where there is no such key, or none that can still be used."""
         with aws_errors("looking for the key"):
-            found = absent(self._kms.describe_key, KeyId=self.clients.kms_key())
+            found = absent(self._kms.describe_key, KeyId=key_name(self.clients.settings.kms_key))
         if found is None or found["KeyMetadata"]["KeyState"] in ("PendingDeletion", "Disabled"):
             return None
         return str(found["KeyMetadata"]["Arn"])
 
     def _make_key(self) -> None:
-        alias = self.clients.kms_key()
+        alias = key_name(self.clients.settings.kms_key)
         if not alias.startswith("alias/"):
             raise Refused(
                 f"there is no key {alias}, and only AWS chooses a key's id",

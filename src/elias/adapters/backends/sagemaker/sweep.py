@@ -19,6 +19,7 @@ from elias.adapters.backends.sagemaker.names import (
     SEGMENT_TAG,
     SETUP_TAGS,
     from_tags,
+    key_name,
 )
 from elias.domain.holding import Holding, HoldingKind
 from elias.units import FREE, Money
@@ -156,7 +157,7 @@ class Sweep:
             pages = kms.get_paginator("list_aliases").paginate()
             aliases = {alias["TargetKeyId"]: alias["AliasName"] for page in pages for alias in page["Aliases"]
                        if "TargetKeyId" in alias and not alias["AliasName"].startswith("alias/aws/")}  # fmt: skip
-        in_use = self._clients.kms_key()
+        in_use = key_name(self._clients.settings.kms_key)
         for key, alias in sorted(aliases.items(), key=lambda pair: pair[1]):
             if self._key_tags(key).items() >= SETUP_TAGS.items():
                 yield Holding(

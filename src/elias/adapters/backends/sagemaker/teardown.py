@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from elias.adapters.backends.sagemaker import policies
 from elias.adapters.backends.sagemaker.client import Clients, aws_errors
+from elias.adapters.backends.sagemaker.names import key_name
 from elias.adapters.backends.sagemaker.policies import Place
 from elias.adapters.backends.sagemaker.setup import KEY_WAITS_DAYS, UNMADE_KEY, Setup, absent, caller_arn
 from elias.adapters.backends.sagemaker.sweep import Sweep
@@ -87,7 +88,7 @@ class Teardown:
     def _key(self, place: Place) -> Iterator[_Thing]:
         if not place.key_arn.endswith(UNMADE_KEY):
             detail = f"scheduled: for {KEY_WAITS_DAYS} days it can be had back (aws kms cancel-key-deletion)"
-            removal = Removal(what=f"key {self._clients.kms_key()}", detail=detail)
+            removal = Removal(what=f"key {key_name(self._clients.settings.kms_key)}", detail=detail)
             yield _Thing(removal=removal, remove=lambda: self._remove_key(place.key_arn))
 
     def _remove_policy(self, arn: str) -> None:
