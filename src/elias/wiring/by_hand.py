@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from elias.adapters.backends.kaggle.by_hand import Kit
 
 KAGGLE = "kaggle"
+PLACES = {"s3": "sagemaker"}
+"""Addresses that do not begin with their place's own name."""
 
 
 def lay_out(config: Config, run_id: str, folder: Path, span: timedelta | None) -> Kit:
@@ -44,7 +46,7 @@ def lay_out(config: Config, run_id: str, folder: Path, span: timedelta | None) -
 
 def adopt_work(config: Config, address: str) -> Run:
     """What ran at `place://…`, brought into its run. Raises what `Adoption.adopt` raises."""
-    name = address.partition("://")[0]
+    name = _place_of(address)
     with open_training(config) as training:
         backend = training.coordinator.means.backends(name)[name]
         return Adoption(training.coordinator).adopt(name, backend, address)
@@ -53,7 +55,7 @@ def adopt_work(config: Config, address: str) -> Run:
 def download(config: Config, address: str) -> Path:
     """The adapter that work at `place://…` left, checked against its own result; of a run of this node that is over,
     the artifact it became. Raises what `adopt` raises."""
-    name, _, rest = address.partition("://")
+    name, rest = _place_of(address), address.partition("://")[2]
     if not rest:
         raise InputError(f"{address!r} is no address", fix="write it like kaggle://owner/slug")
     backend = Backends(config)(name)[name]
@@ -69,6 +71,11 @@ def download(config: Config, address: str) -> Path:
         raise NotFound(f"{address} has left no finished model", fix="wait for its end, or train on: elias run adopt")
     RunFolder.verify_adapter_in(target, from_json(Result, (target / "result.json").read_bytes()))
     return target / "adapter"
+
+
+def _place_of(address: str) -> str:
+    scheme = address.partition("://")[0]
+    return PLACES.get(scheme, scheme)
 
 
 def _model_of(config: Config, segment: str) -> Path | None:
