@@ -125,20 +125,21 @@ def test_a_finished_adapter_can_be_fetched_from_s3_by_its_address_and_by_nothing
     place.ended()
     place.checkpoint()
     [key] = place.account.names("elias/test-node/artifacts/")
-    digest = place.backend.download(f"s3://{place.bucket}/{key}", place.home / "model")
-    assert digest.hex in key
+    digest = key.split("/")[-2]
+    handle = place.backend.adopt(f"s3://{place.bucket}/{key}")
+    place.backend.fetch(handle, place.home / "model")
     ours = place.home / "home" / "adapter" / "adapter_model.safetensors"
     assert (place.home / "model" / "adapter" / "adapter_model.safetensors").read_bytes() == ours.read_bytes()
     assert (place.home / "model" / "result.json").exists()
-    renamed = key.replace(digest.hex, "0" * 64)
+    renamed = key.replace(digest, "0" * 64)
     place.account.s3.copy_object(Bucket=place.bucket, Key=renamed, CopySource={"Bucket": place.bucket, "Key": key})
     with pytest.raises(VerificationError, match="not the 0000"):
-        place.backend.download(f"s3://{place.bucket}/{renamed}", place.home / "other")
+        place.backend.adopt(f"s3://{place.bucket}/{renamed}")
     with pytest.raises(NotFound):
-        place.backend.download(f"s3://{place.bucket}/nothing/model.tar.gz", place.home / "other")
+        place.backend.adopt(f"s3://{place.bucket}/nothing/model.tar.gz")
     with pytest.raises(InputError):
-        place.backend.download("https://example.com/model.tar.gz", place.home / "other")
-    assert not (place.home / "other").exists()
+        place.backend.adopt("https://example.com/model.tar.gz")
+    place.backend.forget(handle)
 
 
 def test_what_another_segment_of_the_run_still_needs_is_not_forgotten(place: Any) -> None:

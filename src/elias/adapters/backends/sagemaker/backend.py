@@ -41,7 +41,7 @@ from elias.domain.run import SegmentState
 from elias.errors import DiskFull, EliasError, NotFound, QuotaExhausted
 from elias.ports.backend import BackendContext, Bundle, Status
 from elias.units import rfc3339
-from elias_trainer.contract import Digest, FailureKind, canonical_json, write_whole
+from elias_trainer.contract import FailureKind, canonical_json, write_whole
 
 log = logging.getLogger("elias.sagemaker")
 TIDY_EVERY_S = 600.0
@@ -183,13 +183,14 @@ class SageMakerBackend(Holdings):
         shutil.rmtree(self._ledger.folder(handle) / "out", ignore_errors=True)
         self._collector.clean_up()
 
-    def download(self, address: str, into: Path) -> Digest:
-        """A finished adapter from where it stays in S3, `s3://bucket/…/model.tar.gz`, with its result; its digest.
+    def adopt(self, address: str) -> str:
+        """Bring a finished adapter home from where it stays in S3, `s3://bucket/…/model.tar.gz`; the handle to fetch it
+        by.
 
         Raises InputError, NotFound, BackendError, or a VerificationError when it is not whole, not what its name says,
         or sealed for another node.
         """
-        return self._collector.download(address, into)
+        return self._collector.adopt(address)
 
     # Looking after one that has not ended
 

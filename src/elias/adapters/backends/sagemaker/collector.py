@@ -7,13 +7,12 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
-from pathlib import Path
 
 from elias.adapters.backends.sagemaker.bucket import Bucket
 from elias.adapters.backends.sagemaker.client import Clients
 from elias.adapters.backends.sagemaker.inbox import GB, MODEL_FILE, Inbox, steps_home
 from elias.adapters.backends.sagemaker.jobs import ARTIFACTS, Described, artifact_key
-from elias.adapters.backends.sagemaker.ledger import Entry, Ledger, when
+from elias.adapters.backends.sagemaker.ledger import Entry, Ledger, adopted, when
 from elias.adapters.backends.sagemaker.logs import JobLog
 from elias.adapters.backends.sagemaker.outcome import (
     RESUME,
@@ -29,7 +28,7 @@ from elias.adapters.backends.sagemaker.spot import History
 from elias.domain.run import SegmentState
 from elias.errors import EliasError, InputError, NotFound, VerificationError
 from elias.ports.backend import BackendContext, Status
-from elias_trainer.contract import Digest, Outcome, write_whole
+from elias_trainer.contract import Outcome, digest_bytes, write_whole
 
 log = logging.getLogger("elias.sagemaker")
 
@@ -88,25 +87,32 @@ class Collector:
             bucket.copy(expected, kept, self._sender.sent(entry))
         return self._ledger.change(entry.key, artifact=layout.uri(kept))
 
-    def download(self, address: str, into: Path) -> Digest:
+    def adopt(self, address: str) -> str:
+        """The handle under which a finished adapter in S3 is kept here from now on."""
         name, _, key = address.removeprefix("s3://").partition("/")
         if not address.startswith("s3://") or not key.endswith(f"/{MODEL_FILE}"):
             raise InputError(
                 f"{address!r} is no finished adapter in S3", fix=f"write it like s3://bucket/…/{MODEL_FILE}"
             )
-        scratch = into.with_name(f".{into.name}.inbox")
+        handle = f"adopted-{digest_bytes(address.encode()).short}"
+        folder = self._ledger.folder(handle)
+        shutil.rmtree(folder, ignore_errors=True)
         inbox = Inbox(
-            bucket=Bucket(self._clients, name, scratch),
+            bucket=Bucket(self._clients, name, folder / "uploads"),
             prefix="",
-            folder=scratch,
-            out=into,
+            folder=folder / "inbox",
+            out=folder / "out",
             node_key=self._context.node_key,
             largest=self.settings.largest_output_gb * GB,
         )
         try:
-            return inbox.bring_model(key, named_by_digest=f"/{ARTIFACTS}/" in address)
-        finally:
-            shutil.rmtree(scratch, ignore_errors=True)
+            inbox.bring_model(key, named_by_digest=f"/{ARTIFACTS}/" in address)
+        except EliasError:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+        ended = to_record(Status(state=SegmentState.PAUSED), self._clock.now())
+        self._ledger.put(adopted(handle, address, ended))
+        return handle
 
     def inbox(self, entry: Entry) -> Inbox:
         folder = self._ledger.folder(entry.key)

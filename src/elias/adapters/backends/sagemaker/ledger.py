@@ -136,6 +136,27 @@ class Ledger:
             yield
 
 
+def adopted(key: str, address: str, ended: dict[str, object]) -> Entry:
+    """Of what was fetched by its address: no segment that this node sent, and nothing of it is left to clean up."""
+    return Entry(
+        key=key,
+        run="",
+        need="",
+        job="",
+        instance="",
+        is_spot=False,
+        gpus=0,
+        hourly=0,
+        seconds=0,
+        start_step=0,
+        parcel="",
+        ended=ended,
+        artifact=address,
+        unneeded=True,
+        forgotten=True,
+    )
+
+
 def when(text: str | None) -> datetime | None:
     return instant(text) if text else None
 
