@@ -50,10 +50,14 @@ def make_parcel(bundle: Bundle, folder: Path, destination: Destination) -> Parce
     sources = {"job.json": bundle.folder / "job.json", TRAINER_FILE: bundle.folder / "trainer.pyz"}
     sources |= {f"{wheel.name}{WHEEL_ENDING}": wheel for wheel in destination.wheels}
     files = {name: pack(source, folder / name) for name, source in sources.items()}
-    secret = {f"{Path(bundle.job.corpus.path).name}{ending}": bundle.folder / bundle.job.corpus.path}
-    if bundle.job.checkpoint:
-        secret[f"checkpoint.pack{ending}"] = bundle.folder / bundle.job.checkpoint.path
-    files |= {name: pack(source, folder / name, recipients, scratch=folder.parent) for name, source in secret.items()}
+    corpus, job = f"{Path(bundle.job.corpus.path).name}{ending}", bundle.job
+    if sealed:
+        files[corpus] = pack(bundle.folder / job.corpus.path, folder / corpus, recipients, scratch=folder.parent)
+    else:
+        files[corpus] = _as_it_is(bundle.folder / job.corpus.path, folder / corpus, job.corpus.digest)
+    if job.checkpoint:
+        name, source = f"checkpoint.pack{ending}", bundle.folder / job.checkpoint.path
+        files[name] = pack(source, folder / name, recipients, scratch=folder.parent)
     if sealed and destination.secret_recipient:
         key = folder.with_name("segment.key")
         files[SEALED_KEY_FILE] = pack(key, folder / SEALED_KEY_FILE, (destination.secret_recipient,))
@@ -93,6 +97,14 @@ def open_outbox(outbox: Path, out: Path, node_key: str | None) -> None:
             write_whole(out / name, (outbox / name).read_bytes())
     if broken:
         raise _not_whole(f"{broken[0]} is not the {box.files[broken[0]]} that the outbox names")
+
+
+def _as_it_is(source: Path, target: Path, digest: Digest) -> Digest:
+    """Copied, and not hashed once more: the bundle was just verified, and the copy is where it is opened."""
+    part = target.with_name(f".{target.name}.part")
+    shutil.copyfile(source, part)
+    part.replace(target)
+    return digest
 
 
 def _is_whole(outbox: Path, name: str, digest: Digest) -> bool:

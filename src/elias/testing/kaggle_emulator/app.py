@@ -155,15 +155,16 @@ class _Face:
         return StreamingResponse(self._live(version, fault), headers={"content-type": "text/event-stream"})
 
     async def _live(self, version: Path, fault: Fault | None) -> AsyncIterator[str]:
-        sent = 0
+        sent, size, log = 0, -1, version / "log.jsonl"
         while True:
             ended = (read(version / "session.json") or {"ended_at": 1}).get("ended_at")
-            lines = self._kernels.log(version)
-            for entry in lines[sent:]:
-                yield f"data: {json.dumps(entry, ensure_ascii=False)}\n\n"
-                if fault and fault.kind is FaultKind.TRUNCATED:
-                    return
-            sent = len(lines)
+            if log.exists() and (now := log.stat().st_size) != size:
+                lines, size = self._kernels.log(version), now
+                for entry in lines[sent:]:
+                    yield f"data: {json.dumps(entry, ensure_ascii=False)}\n\n"
+                    if fault and fault.kind is FaultKind.TRUNCATED:
+                        return
+                sent = len(lines)
             if ended:
                 yield "data: END_OF_LOG\n\n"
                 return
