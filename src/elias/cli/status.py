@@ -70,7 +70,7 @@ def elsewhere_lines(found: dict[str, Any]) -> list[str]:
 
 def _elsewhere(row: dict[str, Any]) -> str:
     cost = f", ${row['hourly'] / 1_000_000:.2f} an hour" if row["hourly"] and row["kind"] == "job" else ""
-    until = f", until {row['ends_by']} at the latest" if row["ends_by"] else ""
+    until = f", until {row['ends_by'][:16]}Z at the latest" if row["ends_by"] else ""
     owner = f" - no run owns it: {row['orphaned']}" if row["orphaned"] else f" ({row['segment'] or row['run']})"
     detail = f", {row['detail']}" if row["detail"] else ""
     return f"{row['kind']} {row['name']} at {row['place']}{detail}{cost}{until}{owner}"

@@ -128,7 +128,7 @@ def test_files_are_measured_with_all_their_versions_and_artifacts_are_no_run(cli
     s3.put_object(Bucket=BUCKET, Key="elias/attic/artifacts/ab/model.tar.gz", Body=b"1")
     s3.put_object(Bucket=BUCKET, Key="elias/cellar/run-8/x", Body=b"1")
     found = [h for h in Sweep(clients, "attic").holdings() if h.kind is HoldingKind.FILES]
-    assert [(h.run, h.detail) for h in found] == [("run-9", "2 files and versions, 0.0 MB")]
+    assert [(h.run, h.detail) for h in found] == [("run-9", "files and old versions: 2, 0.0 MB")]
     assert {(run.node, run.run) for run in Sweep(clients, None).runs()} == {("attic", "run-9"), ("cellar", "run-8")}
 
 

@@ -127,7 +127,7 @@ class Sweep:
                     run=run.run,
                     since=oldest,
                     hourly=Money(-(-STORAGE_MONTHLY.micro_usd * size // (10**9 * HOURS_A_MONTH))),
-                    detail=f"{count} files and versions, {size / 1e6:.1f} MB",
+                    detail=f"files and old versions: {count}, {size / 1e6:.1f} MB",
                 )
 
     def _measure(self, prefix: str) -> tuple[int, int, datetime | None]:
