@@ -33,6 +33,7 @@ from elias_trainer.contract import (
     tree_digest,
     write_whole,
 )
+from elias_trainer.folders import clear_leftovers
 from elias_trainer.parcel import (
     NOTE_PREFIX,
     PACKED,
@@ -242,6 +243,7 @@ class _Shipper:
 
     def go_on(self, job: Path, identity: str | None) -> None:
         """Start `job` from the newest checkpoint that an earlier machine left whole, if it left one."""
+        clear_leftovers(self.outbox)
         raw = json.loads(job.read_bytes())
         own = _step(raw["checkpoint"]["path"]) if raw.get("checkpoint") else -1
         for box, ref in _left_behind(self.outbox):

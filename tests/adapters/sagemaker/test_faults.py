@@ -93,7 +93,7 @@ def test_old_checkpoints_go_from_s3_while_the_job_runs(place: Any, monkeypatch: 
     place.until_checkpoint(20)
     place.backend.cancel(place.key)
     place.ended()
-    steps = [name for name in place.account.names() if name.endswith(".pack")]
+    steps = [name for name in place.account.names() if "/checkpoint-" in name and name.endswith(".pack")]
     assert place.checkpoint() >= 20 and f"checkpoint-{place.checkpoint():08d}.pack" in steps[-1]
     assert len(steps) < 12, "one was written every two or three steps"
 

@@ -1,5 +1,9 @@
 """Whole runs on the emulated SageMaker, through the real coordinator, engine, stores and money ledger."""
 
+import hashlib
+import json
+import shutil
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -74,6 +78,28 @@ def test_a_run_without_capacity_tries_again_and_pays_only_for_what_ran(
     assert run.state is RunState.DONE and run.artifact == expected_adapter(CORPUS, STEPS)
     assert segments[0].failure is not None and segments[0].failure.kind is FailureKind.CAPACITY
     assert segments[0].cost == FREE < segments[1].cost
+
+
+@pytest.mark.skipif(shutil.which("aws") is None, reason="the aws command line is not installed here")
+def test_an_unmodified_aws_command_line_reads_what_a_run_has_made(
+    carry: Carry, emulated: SageMakerEmulator, account: Any, tmp_path: Path
+) -> None:
+    run, _ = carry({})
+
+    def aws(*words: str) -> Any:
+        command = ["aws", "--endpoint-url", emulated.url, "--region", "us-east-1", "--output", "json", *words]
+        ran = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        assert ran.returncode == 0, ran.stderr
+        return json.loads(ran.stdout) if words[0] == "sagemaker" else ran.stdout
+
+    [job] = aws("sagemaker", "list-training-jobs", "--name-contains", "elias-")["TrainingJobSummaries"]
+    described = aws("sagemaker", "describe-training-job", "--training-job-name", job["TrainingJobName"])
+    assert described["TrainingJobStatus"] == "Completed" and described["BillableTimeInSeconds"] > 0
+    tags = aws("sagemaker", "list-tags", "--resource-arn", described["TrainingJobArn"])["Tags"]
+    assert {"Key": "elias:run", "Value": run.id} in tags
+    [kept] = account.names("elias/node/artifacts/")
+    aws("s3", "cp", f"s3://{account.bucket}/{kept}", str(tmp_path / "model.tar.gz"))
+    assert hashlib.sha256((tmp_path / "model.tar.gz").read_bytes()).hexdigest() in kept
 
 
 def test_a_run_whose_budget_buys_no_job_ends_before_anything_is_sent(carry: Carry, emulated: SageMakerEmulator) -> None:

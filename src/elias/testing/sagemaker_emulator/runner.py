@@ -20,6 +20,8 @@ from elias.testing.sagemaker_emulator.staging import Channel, CheckpointSync
 from elias.testing.sagemaker_emulator.status import move, settle
 
 POLL_S = 0.02
+IDLE_S = 0.3
+"""Between two looks of a job that never starts: there may be a hundred of them."""
 NO_CAPACITY = (
     "CapacityError: Unable to provision requested ML compute capacity. Please retry using a different ML instance type."
 )
@@ -200,7 +202,7 @@ class _Life:
                 return end
             if self._disk.time() >= until_s:
                 return None
-            self._closing.wait(POLL_S)
+            self._closing.wait(POLL_S if seconds < float("inf") else IDLE_S)
 
     def _upload(self, end: End) -> End:
         if end is EMULATOR_ENDED:

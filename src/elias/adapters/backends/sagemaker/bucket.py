@@ -19,6 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from boto3.s3.transfer import TransferConfig
+
 from elias.adapters.backends.sagemaker.client import Clients, aws_errors
 from elias.errors import BackendError, DigestMismatch, DiskFull, EliasError, NotFound
 from elias_trainer.contract import Digest, canonical_json, digest_file, sync_folder, write_whole
@@ -244,14 +246,14 @@ class Bucket:
                 yield from (Thing(key=o["Key"], size=int(o["Size"])) for o in page.get("Contents", []))
 
     def copy(self, source: str, target: str, sent: Sent) -> None:
-        """Within the bucket, without a byte passing here. Objects up to 5 GB, as S3 copies at once."""
+        """Within the bucket, without a byte passing here; large ones in parts."""
         with aws_errors(f"copying {source}"):
-            self._s3.copy_object(
-                Bucket=self.name,
-                Key=target,
-                CopySource={"Bucket": self.name, "Key": source},
-                TaggingDirective="REPLACE",
-                **sent.arguments(),
+            self._s3.copy(
+                {"Bucket": self.name, "Key": source},
+                self.name,
+                target,
+                ExtraArgs={"TaggingDirective": "REPLACE", **sent.arguments()},
+                Config=TransferConfig(use_threads=False),
             )
 
     def delete_under(self, prefix: str) -> None:

@@ -83,8 +83,12 @@ class Collector:
         if not self.settings.keep_artifacts:
             return entry
         kept = artifact_key(self.settings, self._context.node, digest)
-        if bucket.head(kept) is None:
-            bucket.copy(expected, kept, self._sender.sent(entry))
+        try:
+            if bucket.head(kept) is None:
+                bucket.copy(expected, kept, self._sender.sent(entry))
+        except EliasError as error:  # the adapter itself is home: the run need not wait for its copy
+            log.warning("sagemaker.no_copy segment=%s what=%s", entry.key, error.what)
+            return entry
         return self._ledger.change(entry.key, artifact=layout.uri(kept))
 
     def adopt(self, address: str) -> str:
@@ -150,29 +154,28 @@ class Collector:
         for name in ("parcel", "inbox", "uploads"):
             shutil.rmtree(folder / name, ignore_errors=True)
         (folder / "segment.key").unlink(missing_ok=True)
-        self._drop_key(entry)
+        self.clean_up()
         return from_record(entry.ended or {})
 
     # What is left in S3
 
-    def _drop_key(self, entry: Entry) -> None:
-        if not entry.sealed or entry.bucket is None:
-            return
-        try:
-            self._sender.bucket(entry).delete_under(self._sender.layout(entry).key)
-        except EliasError as error:  # tried again when the segment is forgotten
-            log.warning("sagemaker.left_behind segment=%s what=%s", entry.key, error.what)
-
     def clean_up(self) -> None:
-        """What is left in S3 of segments that nobody needs any more."""
+        """What is left in S3 of segments that have ended: keys at once, the rest when nobody needs it any more."""
         entries = list(self._ledger.entries())
         for entry in entries:
-            if entry.ended is None or entry.forgotten or not entry.unneeded:
+            if entry.ended is None or entry.forgotten or not (entry.has_key or entry.unneeded):
                 continue
             try:
-                self._remove(entry, entries)
+                self._drop_key(entry)
+                if entry.unneeded:
+                    self._remove(entry, entries)
             except EliasError as error:  # nothing depends on it: the next segment's start tries again
                 log.warning("sagemaker.left_behind segment=%s what=%s", entry.key, error.what)
+
+    def _drop_key(self, entry: Entry) -> None:
+        if entry.has_key and entry.bucket is not None:
+            self._sender.bucket(entry).delete_under(self._sender.layout(entry).key)
+            self._ledger.change(entry.key, has_key=False)
 
     def _remove(self, entry: Entry, entries: Sequence[Entry]) -> None:
         if entry.bucket is not None:

@@ -92,7 +92,8 @@ class Inbox:
         names = [thing.key.removeprefix(self.prefix) for thing in self.bucket.under(self.prefix)]
         whole = sorted({_step(n) for n in names if _is_beside(n) and any(_belongs(n, other) for other in names)})
         for step in whole[:-keep]:
-            self.bucket.delete_under(f"{self.prefix}checkpoint-{step:08d}.")
+            for begin in ("checkpoint", ".checkpoint"):  # half-written ones are copied too
+                self.bucket.delete_under(f"{self.prefix}{begin}-{step:08d}.")
 
     def _newest(self) -> tuple[Outbox | None, CheckpointRef | None]:
         """Fetched and compared with its digest; an older one where the newest has not arrived whole."""

@@ -53,6 +53,8 @@ class Entry:
     sealed: bool = False
     bucket: str | None = None
     """Where its files went, once the first one was sent: settings may change under way."""
+    has_key: bool = False
+    """Whether the segment's key lies in S3, or may."""
     uploaded_at: str | None = None
     fingerprint: str | None = None
     """Of the order, as it stands in the job's tag."""

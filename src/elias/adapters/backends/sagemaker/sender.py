@@ -155,6 +155,7 @@ class Sender:
         listed = [{"prefix": layout.uri(f"{layout.run}/objects/")}, *(f"{d.hex}/{n}" for n, d in sorted(files.items()))]
         bucket.put(layout.manifest, json.dumps(listed).encode(), sent)
         if entry.sealed:
+            self._ledger.change(entry.key, has_key=True)
             bucket.put(layout.key, (folder / "segment.key").read_bytes(), sent)
         shutil.rmtree(folder / "uploads", ignore_errors=True)
         return self._ledger.change(entry.key, uploaded_at=rfc3339(self._clock.now()))
