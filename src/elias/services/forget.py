@@ -5,18 +5,21 @@ Jobs, results, events, receipts and models stay. What could still go on is touch
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
 from elias.domain.run import Run, RunState, Segment
-from elias.errors import Refused
+from elias.errors import EliasError, Refused
 from elias.ports.backend import Backend, CanForget
 from elias.ports.stores import RunStore
 from elias.services.run_folder import RunFolder
 from elias.services.run_share import RunShare
 from elias.units import Clock
+
+log = logging.getLogger("elias.runs")
 
 FORGOTTEN = "its checkpoints were removed"
 
@@ -71,11 +74,19 @@ class Forgetting:
             self.runs.update(run.id, state=RunState.CANCELLED, reason=f"cancelled; {FORGOTTEN}")
         RunFolder(self.folders / run.id).drop_old_checkpoints(segments, None)
         self.share.forget_checkpoints(run, segments)
-        for segment in segments:
-            backend = self.backends(run.strategy).get(segment.backend)
-            if segment.handle and isinstance(backend, CanForget):
-                backend.forget(segment.handle)
+        leave_places(segments, self.backends(run.strategy))
         return left
+
+
+def leave_places(segments: Sequence[Segment], backends: Mapping[str, Backend]) -> None:
+    """What segments that have ended left where they were trained goes; a place that fails may be asked again."""
+    for segment in segments:
+        backend = backends.get(segment.backend)
+        if segment.handle and isinstance(backend, CanForget):
+            try:
+                backend.forget(segment.handle)
+            except EliasError as error:
+                log.warning("segment.left_behind segment=%s what=%s", segment.key, error.what)
 
 
 def _bytes(folder: RunFolder, segments: Sequence[Segment]) -> int:

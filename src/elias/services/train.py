@@ -17,11 +17,12 @@ from elias.domain.offer import Offer
 from elias.domain.plan import Plan, PlannedSegment
 from elias.domain.run import Run, RunState, Segment, SegmentState, Wish
 from elias.errors import BackendError, EliasError, OverBudget, StoreError, VerificationError
-from elias.ports.backend import Backend, Bundle, CanForget, NeedsLease, Status
+from elias.ports.backend import Backend, Bundle, NeedsLease, Status
 from elias.ports.durable import Steps
 from elias.ports.stores import BlobStore, CorpusStore, RunStore
 from elias.services.follow import Follower, failure_of, status_from_json, status_to_json
 from elias.services.foresee import Foresight
+from elias.services.forget import leave_places
 from elias.services.next_move import (
     Begin,
     End,
@@ -155,6 +156,8 @@ class Coordinator:
                 return self._begin(run, segments, segment.number + 1)
             case End(state, reason):
                 runs.update(run_id, state=state, reason=reason)
+                if state is RunState.CANCELLED:  # it never goes on, and its checkpoint is at home
+                    leave_places(segments, self.means.backends(run.strategy))
                 return {"do": "end"}
             case Begin(_, _, wait) if wait and segments and not self._has_waited(segments[-1], wait):
                 until = (segments[-1].ended_at or self.means.clock.now()) + wait
@@ -229,10 +232,7 @@ class Coordinator:
             return
         self.means.runs.update(run_id, state=RunState.DONE, reason=None, artifact=artifact)
         folder.drop_old_checkpoints(segments, newest_checkpoint(segments))
-        for segment in segments:
-            backend = self._backend(run, segment)
-            if segment.handle and isinstance(backend, CanForget):
-                backend.forget(segment.handle)
+        leave_places(segments, self.means.backends(run.strategy))
 
     def preview(self, run: Run) -> Plan:
         """What `plan_next` would choose for a run that has not begun; changes nothing."""

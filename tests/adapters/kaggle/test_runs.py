@@ -89,6 +89,31 @@ def test_a_run_that_waits_for_its_quota_says_until_when(
     assert f"{emulated.disk.next_refresh():%Y-%m-%d}" in (seen.reason or "")
 
 
+def test_a_cancelled_run_leaves_nothing_on_kaggle_and_keeps_its_checkpoint(
+    kills: Any, emulated: Beside, account: None, tmp_path: Path, script: str
+) -> None:
+    home = tmp_path / "node"
+    config = kills.config_of(home, emulated.url, script, session_limit="4s", margin="2s")
+    with open_training(config, kills.parts_of(home)) as training:
+        corpus = corpus_in(home)
+        training.stores.corpora.add(corpus)
+        run = new_run(kills.wanted(100_000), corpus, SystemClock())
+        kills.quick(training).launch()
+        training.runs.begin(run)
+        end = time.monotonic() + 60
+        while not (seen := training.stores.runs.get(run.id)).state.is_final:
+            assert time.monotonic() < end and seen.state is not RunState.FAILED, seen
+            if kills.steps_of(training.stores, run):
+                training.runs.cancel(run.id)
+            time.sleep(0.05)
+        [segment] = training.stores.runs.segments(run.id)
+        assert seen.state is RunState.CANCELLED and segment.end and segment.end.step > 0
+        assert (home / "runs" / run.id / segment.end.path).is_dir()
+        while list(emulated.disk.root.glob("*/ada/*")):
+            assert time.monotonic() < end, "a cancelled run leaves nothing on Kaggle"
+            time.sleep(0.05)
+
+
 @pytest.mark.slow
 def test_private_data_is_planned_for_kaggle_and_sealed_with_the_nodes_own_key(
     kills: Any, emulated: Beside, account: None, tmp_path: Path, script: str
