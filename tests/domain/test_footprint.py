@@ -1,7 +1,10 @@
+from typing import Any
+
 import pytest
+from published import FIGURES
 
 from elias.domain.footprint import KNOWN_SHAPES, ModelShape, footprint
-from elias_trainer.contract import Method, Precision, Recipe
+from elias_trainer.contract import Method, Objective, Precision, Recipe
 
 DEEPSEEK = KNOWN_SHAPES["deepseek-ai/deepseek-coder-6.7b-instruct"]
 
@@ -51,3 +54,18 @@ def test_checkpointing_activations_saves_most_of_them() -> None:
     held = footprint(DEEPSEEK, Recipe(), Precision.BF16).activations
     recomputed = footprint(DEEPSEEK, Recipe(gradient_checkpointing=True), Precision.BF16).activations
     assert recomputed < held / 5
+
+
+@pytest.mark.parametrize(
+    "figure", [f for f in FIGURES if f.peak_bytes and f.note != "compiled"], ids=lambda figure: figure.what
+)
+def test_a_published_peak_is_met_within_a_third_and_never_far_overstated(figure: Any) -> None:
+    ratio = footprint(figure.shape, figure.recipe, Precision.BF16).total / figure.peak_bytes
+    assert 0.66 < ratio < 1.1
+
+
+def test_pairs_hold_twice_the_activations_of_plain_examples() -> None:
+    plain, pairs = (
+        footprint(DEEPSEEK, Recipe(objective=objective), Precision.BF16).activations for objective in Objective
+    )
+    assert pairs == 2 * plain

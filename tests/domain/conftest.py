@@ -1,0 +1,8 @@
+"""What others published, from where the benchmarks keep it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.append(str(Path(__file__).parents[2] / "bench"))
