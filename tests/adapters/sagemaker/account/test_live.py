@@ -13,6 +13,7 @@ import pytest
 
 from elias.adapters.backends.sagemaker.backend import SageMakerBackend
 from elias.adapters.backends.sagemaker.client import Clients
+from elias.adapters.backends.sagemaker.policies import caller_policy
 from elias.adapters.backends.sagemaker.settings import SageMakerSettings
 from elias.adapters.backends.sagemaker.setup import Setup, State
 from elias.adapters.backends.sagemaker.sweep import Sweep
@@ -47,10 +48,19 @@ def test_the_smallest_job_on_the_real_service_comes_home(tmp_path: Path) -> None
 def test_the_same_job_against_the_emulated_service(account, clients, tmp_path: Path) -> None:
     account.disk.configure(prices={TYPE: "0.115"})
     list(Setup(clients).apply())
+    before = len(account.disk.requests())
     quick = {"poll_every": "0s", "calls_per_minute": 1_000_000, "grace": "0s", "upload": "0s", "python": sys.executable}
     a_small_job_comes_home(
         tmp_path, {"region": "us-east-1", "endpoint_url": account.url, **quick}, timedelta(seconds=60), step_s=0.01
     )
+    allowed = {
+        action.partition(":")[2]
+        for statement in caller_policy(Setup(clients).place())["Statement"]
+        for action in statement["Action"]
+    }
+    called = {request["call"] for request in account.disk.requests()[before:]}
+    refused = {call for call in called if not call.startswith("s3.")} - allowed - {"GetCallerIdentity"}
+    assert not refused, "calls that the policy for the node does not hold"
 
 
 def a_small_job_comes_home(folder: Path, settings: dict[str, Any], limit: timedelta, step_s: float = 0.5) -> None:
