@@ -251,6 +251,19 @@ def test_cancelled_before_it_was_sent_it_never_goes(place: Any) -> None:
     assert place.orders() == 0 and not place.account.names()
 
 
+@pytest.mark.parametrize("arrived", [True, False])
+def test_cancelled_while_the_answer_to_the_order_is_out_it_is_stopped_or_never_sent_again(
+    make_backend: Callable[..., SageMakerBackend], place: Any, arrived: bool
+) -> None:
+    place.backend = make_backend(http_tries=1)
+    place.submit(**LONG)
+    place.fault(FaultKind.LOST_ANSWER if arrived else FaultKind.SERVER_ERROR)
+    assert "asked again" in (place.backend.poll(place.key).note or "")
+    place.backend.cancel(place.key)
+    assert place.ended().state is SegmentState.CANCELLED
+    assert [job["TrainingJobStatus"] for job in place.account.jobs()] == ["Stopped"] * arrived
+
+
 def test_the_cost_of_a_running_job_is_never_below_what_has_been_billed(place: Any) -> None:
     place.variant = SPOT
     place.submit(**LONG)

@@ -45,6 +45,7 @@ from elias_trainer.contract import FailureKind, canonical_json, write_whole
 
 log = logging.getLogger("elias.sagemaker")
 TIDY_EVERY_S = 600.0
+COUNT_EVERY_S = 5.0
 
 
 class SageMakerBackend(Holdings):
@@ -64,6 +65,8 @@ class SageMakerBackend(Holdings):
         self._last: dict[str, Status] = {}
         self._logs: dict[str, JobLog] = {}
         self._tidied: dict[str, float] = {}
+        self._count = (0, float("-inf"))
+        """Jobs under way, and when they were counted."""
 
     def close(self) -> None:
         """Give the connections back."""
@@ -197,7 +200,7 @@ class SageMakerBackend(Holdings):
     def _look(self, entry: Entry) -> Status:
         described: Described | None
         if entry.created_at is None:
-            if entry.stop_for and entry.sent_at is None:
+            if entry.stop_for and not (entry.sent_at and self._sender.jobs.find(entry.job)):
                 return self._collector.end(entry, None, Status(state=SegmentState.CANCELLED))
             entry, described = self._sender.send(entry)
         else:
@@ -321,7 +324,12 @@ class SageMakerBackend(Holdings):
             write_whole(out / "events.jsonl", b"".join(canonical_json(event) + b"\n" for event in live))
 
     def _running(self) -> int:
-        return sum(1 for entry in self._ledger.entries() if entry.runs)
+        """Jobs under way, counted now and then: there may be many files."""
+        counted, at = self._count
+        if time.monotonic() - at > COUNT_EVERY_S:
+            counted = sum(1 for entry in self._ledger.entries() if entry.runs)
+            self._count = (counted, time.monotonic())
+        return counted
 
 
 def _was_taken_away(entry: Entry) -> bool:

@@ -7,6 +7,8 @@ import time
 
 from elias.adapters.backends.sagemaker.settings import SageMakerSettings
 
+URGENT_S = 2.0
+"""Between two tries of what cannot wait for its turn."""
 WAITS_S = 10.0
 """Whoever has not come back for so long does not wait any more."""
 
@@ -31,6 +33,8 @@ class Pace:
         """Whether it is `key`'s turn; counts as asked then. What a person wants, such as a stop, is always in turn."""
         with self._lock:
             now, every_s = time.monotonic(), self.every_s(running)
+            if is_urgent and now - self._since(key) < min(URGENT_S, every_s):
+                return False
             if not is_urgent:
                 if now - self._since(key) < every_s:
                     return False
