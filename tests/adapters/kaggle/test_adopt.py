@@ -38,7 +38,7 @@ from elias.services.verify import verify_artifact
 from elias.testing.blobs import FolderBlobs
 from elias.testing.bundles import CORPUS, small_corpus
 from elias.testing.fake_trainer import expected_adapter
-from elias.testing.kaggle_emulator import KaggleEmulator
+from elias.testing.kaggle_emulator import Fault, FaultKind, KaggleEmulator
 from elias.wiring.attest import make_node, node_signer
 from elias.wiring.by_hand import download
 from elias.wiring.train import Training, backend_context, open_training
@@ -85,7 +85,7 @@ class Person:
         """Type what the kit says, each until it has come to its end."""
         for command in kit.commands:
             wanted_word = "ready" if "datasets status" in command else until if "kernels status" in command else ""
-            end = time.monotonic() + 60
+            end = time.monotonic() + 120
             while not re.search(wanted_word, type_kaggle(command, self.emulated.url, self.home)):
                 assert time.monotonic() < end, command
 
@@ -140,6 +140,7 @@ def test_a_segment_that_ended_with_a_checkpoint_goes_on_and_one_with_the_adapter
         person.adopt(second)
 
 
+@pytest.mark.slow
 def test_the_node_goes_on_by_itself_from_what_was_adopted(person: Person) -> None:
     run = person.run(segment_steps=STEPS - 5)
     kit = person.kit(run)
@@ -147,12 +148,78 @@ def test_the_node_goes_on_by_itself_from_what_was_adopted(person: Person) -> Non
     person.adopt(kit)
     person.training.launch()
     person.training.runs.resume(run.id)
-    end = time.monotonic() + 40
+    assert ended(person, run).artifact == expected_adapter(CORPUS, STEPS)
+    assert kills.steps_of(person.training.stores, run) == list(range(1, STEPS + 1))
+
+
+def test_a_node_that_dies_while_it_adopts_goes_on_by_adopting_again_or_by_resuming(
+    person: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = person.run(segment_steps=STEPS // 2)
+    coordinator, runs = person.training.coordinator, person.training.stores.runs
+
+    def die(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    def adopt_and_die(kit: Kit) -> None:
+        with monkeypatch.context() as dying, pytest.raises(KeyboardInterrupt):
+            dying.setattr(coordinator, "collect", die)
+            person.adopt(kit)
+
+    first = person.kit(run)
+    person.follow(first)
+    adopt_and_die(first)
+    assert "adopted step" in (person.adopt(first).reason or "")
+    second = person.kit(run)
+    person.follow(second)
+    adopt_and_die(second)
+    kills.quick(person.training).launch()
+    person.training.runs.resume(run.id)
+    assert ended(person, run).artifact == expected_adapter(CORPUS, STEPS)
+    assert [segment.state for segment in runs.segments(run.id)] == [SegmentState.PAUSED, SegmentState.DONE]
+    assert len(person.emulated.disk.requests("SaveKernel")) == 2, "nothing was trained again"
+
+
+@pytest.mark.slow
+def test_a_copy_of_a_notebook_that_the_node_pushed_is_adopted(person: Person, tmp_path: Path) -> None:
+    """As with Copy & Edit on the web: the segment itself was lost, and its copy ends the run."""
+    person.emulated.disk.faults.add(Fault(kind=FaultKind.SESSION_ERROR, call="SaveKernel", seconds=0.0))
+    run = person.run()
+    kills.quick(person.training).launch()
+    person.training.runs.resume(run.id)
+    end = time.monotonic() + 90
+    while not person.emulated.disk.requests("SaveKernel"):
+        assert time.monotonic() < end
+        time.sleep(0.02)
+    person.training.runs.pause(run.id)
+    while person.training.stores.runs.get(run.id).state is not RunState.PAUSED:
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    [pushed] = (request["body"] for request in person.emulated.disk.requests("SaveKernel"))
+    (tmp_path / "copy").mkdir()
+    (tmp_path / "copy" / "script.py").write_text(pushed["text"])
+    metadata = {
+        "id": "ada/copy-of-it",
+        "title": "copy-of-it",
+        "code_file": "script.py",
+        "language": "python",
+        "kernel_type": "script",
+        "dataset_sources": pushed["datasetDataSources"],
+    }
+    (tmp_path / "copy" / "kernel-metadata.json").write_text(json.dumps(metadata))
+    commands = (f"kaggle kernels push -p {tmp_path / 'copy'}", "kaggle kernels status ada/copy-of-it")
+    kit = Kit(commands=commands, address="kaggle://ada/copy-of-it")
+    person.follow(kit)
+    assert person.adopt(kit).artifact == expected_adapter(CORPUS, STEPS)
+    assert kills.steps_of(person.training.stores, run) == list(range(1, STEPS + 1))
+
+
+def ended(person: Person, run: Run) -> Run:
+    end = time.monotonic() + 90
     while not (seen := person.training.stores.runs.get(run.id)).state.is_final:
         assert time.monotonic() < end and seen.state is not RunState.FAILED, seen
         time.sleep(0.05)
-    assert seen.artifact == expected_adapter(CORPUS, STEPS)
-    assert kills.steps_of(person.training.stores, run) == list(range(1, STEPS + 1))
+    return seen
 
 
 def test_work_is_taken_while_it_runs_by_nobody(person: Person) -> None:
