@@ -1,0 +1,88 @@
+"""A carrier that a place starts again on another machine, with the outbox as it was copied there."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pyrage
+import pytest
+
+from elias.adapters.backends.parcels import Destination, make_parcel, open_outbox
+from elias.domain.label import Label
+from elias.testing.bundles import CORPUS, Wanted, make_bundle
+from elias.testing.fake_trainer import expected_adapter, fake_base
+from elias_trainer.contract import Limits, Recipe, digest_file
+from elias_trainer.parcel import NOTE_PREFIX
+
+STEPS = 60
+NODE_KEY = str(pyrage.x25519.Identity.generate())
+
+
+def command(folder: Path, life: int) -> list[str]:
+    """Each life has a machine of its own: all that it shares with the one before is the outbox."""
+    words = [sys.executable, "-I", str(folder / "parcel" / "trainer.bin"), "carry", "--resume"]
+    words += ["--parcel", str(folder / "parcel"), "--work", str(folder / f"work-{life}")]
+    words += ["--outbox", str(folder / "outbox"), "--model", str(folder / "model")]
+    return [*words, "--key", str(folder / "segment.key")] if (folder / "segment.key").exists() else words
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    return sorted((folder / "outbox").glob("checkpoint-*.json"))
+
+
+def killed_on_its_way(folder: Path, least: int) -> None:
+    process = subprocess.Popen(command(folder, 1), stdout=subprocess.DEVNULL, start_new_session=True)
+    end = time.monotonic() + 30
+    while not (found := checkpoints(folder)) or int(found[-1].stem[11:]) < least:
+        assert time.monotonic() < end and process.poll() is None
+        time.sleep(0.005)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+@pytest.mark.parametrize("label", [Label.PUBLIC, Label.PRIVATE])
+def test_the_next_machine_goes_on_from_the_newest_checkpoint_that_arrived_whole(tmp_path: Path, label: Label) -> None:
+    wanted = Wanted(
+        recipe=Recipe(max_steps=STEPS),
+        base=fake_base(step_s=0.02),
+        limits=Limits(checkpoint_every_s=0),
+        label=label,
+    )
+    bundle = make_bundle(tmp_path / "bundle", "carried-0001", wanted)
+    make_parcel(bundle, tmp_path / "parcel", Destination(node_key=NODE_KEY))
+    killed_on_its_way(tmp_path, 6)
+    older, newest = checkpoints(tmp_path)[-2:]
+    [torn] = newest.parent.glob(f"{newest.stem}.pack*")
+    torn.write_bytes(torn.read_bytes()[:-20])  # as when the copy to where outputs are kept was cut off
+    (tmp_path / "outbox" / "outbox.json").write_bytes(b"{")
+    done = subprocess.run(command(tmp_path, 2), capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    notes = [json.loads(line.removeprefix(NOTE_PREFIX)) for line in done.stdout.splitlines() if NOTE_PREFIX in line]
+    assert [note["step"] for note in notes if note["kind"] == "resumed"] == [int(older.stem[11:])]
+    open_outbox(tmp_path / "model", tmp_path / "home", NODE_KEY)
+    assert digest_file(tmp_path / "home" / "adapter" / "adapter_model.safetensors") == expected_adapter(CORPUS, STEPS)
+    assert json.loads((tmp_path / "home" / "result.json").read_bytes())["started_at_step"] == int(older.stem[11:])
+    seqs = [json.loads(line)["seq"] for line in (tmp_path / "outbox" / "events.jsonl").read_text().splitlines()]
+    assert seqs == list(range(len(seqs)))
+
+
+def test_the_trainers_deadline_is_no_later_than_the_places(tmp_path: Path) -> None:
+    wanted = Wanted(recipe=Recipe(max_steps=100_000), limits=Limits(seconds=3600))
+    bundle = make_bundle(tmp_path / "bundle", "carried-0001", wanted)
+    make_parcel(bundle, tmp_path / "parcel", Destination(node_key=NODE_KEY))
+    done = subprocess.run([*command(tmp_path, 1), "--limit", "0.5"], capture_output=True, timeout=60)
+    assert done.returncode == 0
+    result = json.loads((tmp_path / "outbox" / "result.json").read_bytes())
+    assert (result["outcome"], result["reason"]) == ("paused", "deadline")
+
+
+def test_a_failure_is_written_where_the_place_shows_it(tmp_path: Path) -> None:
+    bundle = make_bundle(tmp_path / "bundle", "carried-0001", Wanted(base=fake_base(fail="user@3")))
+    make_parcel(bundle, tmp_path / "parcel", Destination(node_key=NODE_KEY))
+    failure = tmp_path / "failure"
+    done = subprocess.run([*command(tmp_path, 1), "--failure", str(failure)], capture_output=True, timeout=60)
+    assert done.returncode == 1 and failure.read_text() == "told to fail at step 3"
