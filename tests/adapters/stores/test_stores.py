@@ -10,8 +10,9 @@ import pytest
 from elias.adapters.stores.database import open_database
 from elias.adapters.stores.files import SqlFiles
 from elias.config.schema import Config, Store
-from elias.ports.stores import CorpusStore, FolderStore, ModelStore, RunStore, SessionStore
+from elias.ports.stores import CorpusStore, FolderStore, ModelStore, RunStore, SessionStore, SpendStore
 from elias.testing.postgres import emptied
+from elias.testing.spend_suite import SpendStoreSuite
 from elias.testing.store_suite import (
     CorpusStoreSuite,
     FolderStoreSuite,
@@ -45,6 +46,12 @@ class TestRuns(RunStoreSuite):
     @pytest.fixture
     def store(self, stores: Stores) -> RunStore:
         return stores.runs
+
+
+class TestSpending(SpendStoreSuite):
+    @pytest.fixture
+    def store(self, stores: Stores) -> SpendStore:
+        return stores.spend
 
 
 class TestModels(ModelStoreSuite):
