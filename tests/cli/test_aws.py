@@ -64,6 +64,7 @@ def elias(
     return run
 
 
+@pytest.mark.slow
 def test_from_a_bare_account_to_a_set_up_one_and_back(elias: Elias, emulated: SageMakerEmulator, tmp_path: Path):
     shown = elias("setup")
     assert shown.returncode == 0, shown.stderr

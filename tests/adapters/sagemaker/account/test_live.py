@@ -45,6 +45,7 @@ def test_the_smallest_job_on_the_real_service_comes_home(tmp_path: Path) -> None
     a_small_job_comes_home(tmp_path, {}, LIMIT)
 
 
+@pytest.mark.slow
 def test_the_same_job_against_the_emulated_service(account, clients, tmp_path: Path) -> None:
     account.disk.configure(prices={TYPE: "0.115"})
     list(Setup(clients).apply())

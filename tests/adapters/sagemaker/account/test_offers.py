@@ -4,6 +4,7 @@ import dataclasses
 import json
 import re
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 from hypothesis import given
@@ -73,10 +74,11 @@ def test_a_quota_of_zero_names_its_code_and_how_to_ask_for_more(offers, account)
     assert found["ml.g5.2xlarge"].refused is None and found["ml.g5.2xlarge"].concurrency == 2
 
 
-def test_a_quota_that_was_raised_meanwhile_counts_at_once(offers, account):
+def test_a_quota_that_was_raised_meanwhile_counts_within_minutes(offers, account, watch):
     account.disk.configure(quotas={"ml.g5.2xlarge": 0})
     assert offers(need(method=Method.QLORA))["ml.g5.2xlarge"].refused
     account.disk.configure(quotas={"ml.g5.2xlarge": 1})
+    watch.sleep(timedelta(minutes=11))
     assert offers(need(method=Method.QLORA))["ml.g5.2xlarge"].refused is None
 
 

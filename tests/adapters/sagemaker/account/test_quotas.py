@@ -25,9 +25,12 @@ def test_the_list_is_kept_for_an_hour_and_one_quota_is_read_live(quotas, account
     assert quotas.all()["ml.g5.2xlarge", False].value == 0
     account.disk.configure(quotas={"ml.g5.2xlarge": 2})
     assert quotas.all()["ml.g5.2xlarge", False].value == 0
+    watch.sleep(timedelta(minutes=11))
     assert quotas.now("ml.g5.2xlarge", is_spot=False).value == 2
+    account.disk.configure(quotas={"ml.g5.2xlarge": 3})
+    assert quotas.now("ml.g5.2xlarge", is_spot=False).value == 2, "not asked again within minutes"
     watch.sleep(timedelta(hours=1, seconds=1))
-    assert quotas.all()["ml.g5.2xlarge", False].value == 2
+    assert quotas.all()["ml.g5.2xlarge", False].value == 3
 
 
 def test_a_quota_nobody_may_read_is_unknown_and_not_zero(quotas, account):

@@ -25,6 +25,8 @@ log = logging.getLogger("elias.sagemaker")
 SERVICE = "sagemaker"
 KEPT_FOR = timedelta(hours=1)
 TRY_AGAIN = timedelta(minutes=10)
+FRESH_FOR = timedelta(minutes=10)
+"""What was listed or read so recently is not read again by its code."""
 NAME = re.compile(r"(?P<type>ml\.\S+) for (?P<spot>spot )?training job usage")
 KNOWN_CODES = {("ml.g5.2xlarge", True): "L-CAEE7DB7", ("ml.g5.2xlarge", False): "L-2D6DEB3C"}
 """To be named also where the list cannot be read."""
@@ -64,6 +66,7 @@ class Quotas:
         self._file = home / f"quotas-{region}.json"
         self._clock = clock
         self._failed: tuple[datetime, str] | None = None
+        self._read: dict[tuple[str, bool], tuple[datetime, InstanceQuota]] = {}
 
     def all(self) -> Mapping[tuple[str, bool], InstanceQuota]:
         """By type and whether it is spot, as listed within the last hour; empty where they cannot be listed.
@@ -93,7 +96,12 @@ class Quotas:
         return found
 
     def now(self, type: str, *, is_spot: bool) -> InstanceQuota:
-        """Read live by its code; as listed where that does not work, and unknown where nothing does."""
+        """Read by its code, unless it was not long ago; as listed where that does not work, else unknown."""
+        kept, known = self._kept(), self._read.get((type, is_spot))
+        if known is not None and self._clock.now() - known[0] <= FRESH_FOR:
+            return known[1]
+        if kept is not None and self._clock.now() - kept[0] <= FRESH_FOR and (type, is_spot) in kept[1]:
+            return kept[1][type, is_spot]
         listed = self.all().get((type, is_spot)) or InstanceQuota(
             type=type, is_spot=is_spot, code=KNOWN_CODES.get((type, is_spot)), value=None
         )
@@ -107,7 +115,9 @@ class Quotas:
         except EliasError as error:
             log.warning("sagemaker.quota_unread type=%s spot=%s why=%s", type, is_spot, error.what)
             return listed
-        return InstanceQuota(type=type, is_spot=is_spot, code=listed.code, value=int(quota["Value"]))
+        found = InstanceQuota(type=type, is_spot=is_spot, code=listed.code, value=int(quota["Value"]))
+        self._read[type, is_spot] = (self._clock.now(), found)
+        return found
 
     @property
     def note(self) -> str | None:
