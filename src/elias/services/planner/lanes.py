@@ -86,7 +86,7 @@ def make_lanes(problem: Problem, ask: RunAsk, calendar: Calendar) -> tuple[list[
     lanes = [_lane(problem, ask, place, risk, calendar) for place in usable]
     for lane in lanes:
         if not lane.openings:
-            why[lane.place.key] = _why_closed(lane.place)
+            why[lane.place.key] = why_closed(lane.place)
     return [lane for lane in lanes if lane.openings], why
 
 
@@ -187,7 +187,7 @@ def _for(hourly: int, span: int) -> int:
     return -(-hourly * span // HOUR)
 
 
-def _why_closed(place: Place) -> str:
+def why_closed(place: Place) -> str:
     if place.offer.left is not None and place.refill is None:
         return "its quota is used up, and nobody knows what it will hold next"
     return "it has no free hours within the time that is planned"

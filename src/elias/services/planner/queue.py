@@ -13,13 +13,15 @@ from elias.services.planner.calendar import Calendar
 from elias.services.planner.choice import promising, undominated, worth
 from elias.services.planner.problem import Place, Problem
 from elias.services.planner.relaxed import Relaxation, Relaxed, Wish
-from elias.services.planner.single import Setting, plan_in_time, plan_run, plan_setting
+from elias.services.planner.single import Setting, plan_in_time, plan_late, plan_run
 from elias.units import FREE, Money
 
 WEEK = timedelta(days=7)
 NEXT_BEST = 8
 EFFORT, BEST_EFFORT = 40, 120
 """Of the search for each run: there are many; and where one is planned again."""
+MANY = 60
+"""Runs, above which the queue is filled once, as the solver shares the quotas out."""
 TRIES, MOVED = 400, 2
 """To improve a queue of one run, fewer for longer ones; and how many runs make room for another at most."""
 WITH_SOLVER, WITHOUT = "HiGHS, then one run after another", "one run after another, with no proof (no solver installed)"
@@ -31,15 +33,14 @@ def plan_queue(problem: Problem) -> QueuePlan:
     `bound` and `most_in_time` are proven by the solver. Without one the plan is made all the same, and says so.
     """
     calendar = Calendar(problem)
-    whole = [Setting.of(problem, ask, calendar) for ask in problem.runs]
-    settings = [_narrowed(setting) for setting in whole]
+    settings = [Setting.of(problem, ask, calendar) for ask in problem.runs]
     try:
-        relaxation = Relaxation([Wish.of(setting.task()) for setting in whole], calendar)
+        relaxation = Relaxation([Wish.of(setting.task()) for setting in settings], calendar)
     except MissingPackage:
         plans = _best(problem, settings, [None])
         return _told(problem, QueuePlan(plans=plans, solver=WITHOUT))
     best = relaxation.most_in_time()
-    plans = _best(problem, settings, [best, None])
+    plans = _best(problem, settings, [best, None] if len(settings) <= MANY else [best])
     in_time = frozenset(n for n, plan in enumerate(plans) if plan.is_in_time)
     queue = QueuePlan(
         plans=plans,
@@ -64,8 +65,7 @@ def _narrowed(setting: Setting) -> Setting:
     # the next best ones too: others may be quicker to take the best
     cheapest = [lane.place for lane in sorted(setting.lanes, key=worth)[:NEXT_BEST]]
     names = {place.key for place in [*best, *cheapest]}
-    places = tuple(place for place in setting.problem.places if place.key in names)
-    return replace(setting, problem=replace(setting.problem, places=places))
+    return replace(setting, lanes=tuple(lane for lane in setting.lanes if lane.place.key in names))
 
 
 def _best(problem: Problem, settings: Sequence[Setting], guides: Sequence[Relaxed | None]) -> tuple[Plan, ...]:
@@ -132,22 +132,18 @@ class _Book:
 
     def add_in_time(self, number: int, kept: dict[tuple[str, int], int], effort: int = EFFORT) -> bool:
         """Whether it can be in time: with what is not kept for others, with everything, at any place."""
-        narrow = self.settings[number]
-        for setting, calendar in (
-            (narrow, _less(self.calendar, kept)),
-            (replace(narrow, problem=self.problem), self.calendar),
-        ):
-            ready = replace(Setting.of(setting.problem, setting.ask, calendar), effort=effort)
-            plan = plan_in_time(ready)
+        whole = self.settings[number]
+        for setting, calendar in ((_narrowed(whole), _less(self.calendar, kept)), (whole, self.calendar)):
+            plan = plan_in_time(replace(setting.anew(calendar), effort=effort))
             if plan is not None and (plan := self._within_weeks(number, plan)).is_in_time:
                 self._keep(number, plan)
                 return True
         return False
 
     def add(self, number: int) -> None:
-        """In time or late."""
-        setting = Setting.of(self.problem, self.settings[number].ask, self.calendar)
-        self._keep(number, self._within_weeks(number, plan_setting(replace(setting, effort=EFFORT))))
+        """Late, after those in time."""
+        setting = self.settings[number].anew(self.calendar)
+        self._keep(number, self._within_weeks(number, plan_late(replace(setting, effort=EFFORT))))
 
     def all(self) -> tuple[Plan, ...]:
         return tuple(self.plans[number] for number in range(len(self.settings)))

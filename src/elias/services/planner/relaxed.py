@@ -22,6 +22,10 @@ from elias.services.planner.lanes import HOUR, Lane
 from elias.services.planner.task import Task
 
 WEEK = 7 * 24 * HOUR
+ANY = -1
+"""Of what can be had at any time: only its sum over time counts."""
+MOST_WHOLE = 60
+"""Runs, above which one may be in time in part; the bound holds all the same."""
 MOST_NODES = 50
 """Of the branch and bound; what is proven by then is the bound."""
 
@@ -120,6 +124,9 @@ class Relaxation:
     def _columns(self) -> Iterator[_Column]:
         for run, wish in enumerate(self.wishes):
             for number, lane in enumerate(self.lanes[run]):
+                if number >= len(wish.limited):
+                    yield _Column(run, number, ANY, wish.deadline / HOUR)
+                    continue
                 for bucket, (start, end) in enumerate(zip(self.edges, self.edges[1:], strict=False)):
                     room = sum(max(0, min(o.closes, end, wish.deadline) - max(o.opens, start)) for o in lane.openings)
                     if room > 0:
@@ -137,18 +144,21 @@ class Relaxation:
             lane = self._lane(column)
             work[column.run][n] = HOUR / lane.step / self.wishes[column.run].steps
             money[column.run][n] = self._reserved(column)
+            own[column.run, ANY][n] = 1.0
+            if column.bucket == ANY:
+                continue
             own[column.run, column.bucket][n] = 1.0
             if period := self._period(column):
                 quotas[period][n] = 1.0
-            for key in self.calendar.session_keys(lane.place) if self._is_limited(column) else ():
+            for key in self.calendar.session_keys(lane.place):
                 sessions[key, column.bucket][n] = 1.0
         infinity = self.solver.kHighsInf
         for run, wish in enumerate(self.wishes):
             rows.add(0.0, infinity, {**work[run], first + run: -1.0})
             rows.add(-infinity, wish.budget / 1e6, money[run])
         for (run, bucket), entries in own.items():
-            end = min(self.edges[bucket + 1], self.wishes[run].deadline)
-            rows.add(-infinity, (end - self.edges[bucket]) / HOUR, entries)
+            start, end = (0, self.calendar.end) if bucket == ANY else self.edges[bucket : bucket + 2]
+            rows.add(-infinity, (min(end, self.wishes[run].deadline) - start) / HOUR, entries)
         for period, entries in quotas.items():
             rows.add(-infinity, self.calendar.left[period] / HOUR, entries)
         for (key, bucket), entries in sessions.items():
@@ -160,6 +170,8 @@ class Relaxation:
         return self.lanes[column.run][column.lane]
 
     def _period(self, column: _Column) -> tuple[str, int] | None:
+        if column.bucket == ANY:
+            return None
         start = self.edges[column.bucket]
         periods = self.calendar.periods[self._lane(column).place.key]
         return next((period for opens, closes, period in periods if opens <= start < closes), None)
@@ -195,7 +207,9 @@ class Relaxation:
         matrix.index_ = numpy.array([n for entries in rows.entries for n in entries], dtype=numpy.int32)
         matrix.value_ = numpy.array([value for entries in rows.entries for value in entries.values()])
         kinds = self.solver.HighsVarType
-        program.integrality_ = [kinds.kContinuous] * first + [kinds.kInteger] * many
+        # many runs are not worth a branch and bound: the linear program's own bound is nearly as good
+        kind = kinds.kInteger if many <= MOST_WHOLE else kinds.kContinuous
+        program.integrality_ = [kinds.kContinuous] * first + [kind] * many
         return self._run(program)
 
     def _run(self, program: Any) -> tuple[float, Any]:
@@ -212,7 +226,10 @@ class Relaxation:
             highs.setOptionValue(name, value)
         highs.passModel(program)
         highs.run()
-        return highs.getInfo().mip_dual_bound, list(highs.getSolution().col_value)
+        found = highs.getInfo()
+        is_whole = any(kind == self.solver.HighsVarType.kInteger for kind in program.integrality_)
+        bound = found.mip_dual_bound if is_whole else found.objective_function_value
+        return bound, list(highs.getSolution().col_value)
 
     def _shares(self, values: Sequence[float]) -> dict[int, dict[tuple[str, int], float]]:
         shares: dict[int, dict[tuple[str, int], float]] = defaultdict(lambda: defaultdict(float))

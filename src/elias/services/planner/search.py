@@ -219,23 +219,21 @@ class _Search:
         )
 
     def is_dominated(self, partial: Partial) -> bool:
+        """Whether another has done as much, by then, for no more money and quota, in no more segments."""
         steps, time, expected, reserved, used, path, _, _ = partial
-        segments = len(path)
-        for other in self.settled:
+        segments, mine, ends = len(path), dict(used), self.task.ends
+        for done, at, spent, held, taken, way, _, _ in self.settled:
             if (
-                other.steps >= steps
-                and other.time <= time
-                and other.expected <= expected
-                and other.reserved <= reserved
-                and len(other.path) <= segments
-                and (not other.used or self.has_used_no_more(other, time, used))
+                done >= steps
+                and at <= time
+                and spent <= expected
+                and held <= reserved
+                and len(way) <= segments
+                # what was used of a period that is over by then matters no more
+                and (not taken or not any(many > mine.get(period, 0) and ends[period] > time for period, many in taken))
             ):
                 return True
         return False
-
-    def has_used_no_more(self, other: Partial, time: int, used: tuple[tuple[tuple[str, int], int], ...]) -> bool:
-        mine, ends = dict(used), self.task.ends
-        return all(amount <= mine.get(period, 0) for period, amount in other.used if ends[period] > time)
 
     def newest_whole(self) -> Partial | None:
         whole = [

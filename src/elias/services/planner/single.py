@@ -7,7 +7,7 @@ from datetime import timedelta
 
 from elias.domain.plan import NotTaken, Plan, PlannedSegment
 from elias.services.planner.calendar import Calendar
-from elias.services.planner.lanes import HOUR, Lane, make_lanes
+from elias.services.planner.lanes import HOUR, Lane, make_lanes, why_closed
 from elias.services.planner.problem import Problem, RunAsk
 from elias.services.planner.risk import chance, chance_of
 from elias.services.planner.search import search
@@ -34,6 +34,13 @@ class Setting:
         calendar = calendar or Calendar(problem)
         lanes, never = make_lanes(problem, ask, calendar)
         return cls(problem=problem, ask=ask, calendar=calendar, lanes=tuple(lanes), never=never)
+
+    def anew(self, calendar: Calendar) -> Setting:
+        """With what is free by another calendar; all else was computed once."""
+        lanes = [replace(lane, openings=calendar.openings(lane.place)) for lane in self.lanes]
+        closed = {lane.place.key: why_closed(lane.place) for lane in lanes if not lane.openings}
+        open_ones = tuple(lane for lane in lanes if lane.openings)
+        return replace(self, calendar=calendar, lanes=open_ones, never={**self.never, **closed})
 
     @property
     def deadline(self) -> int:
@@ -70,10 +77,13 @@ def plan_setting(setting: Setting) -> Plan:
     """As `plan_run`, in a setting made before."""
     if (plan := plan_in_time(setting)) is not None:
         return plan
+    return plan_late(setting)
+
+
+def plan_late(setting: Setting) -> Plan:
+    """The soonest within the budget, where the deadline cannot be kept; or nowhere."""
     late = search(setting.task(Aim.SOONEST, deadline=setting.calendar.end))
-    if late is not None:
-        return to_plan(setting, late, is_in_time=False)
-    return nowhere(setting)
+    return nowhere(setting) if late is None else to_plan(setting, late, is_in_time=False)
 
 
 def plan_in_time(setting: Setting) -> Plan | None:
@@ -132,7 +142,8 @@ def waits_for(plan: Plan) -> str:
 def nowhere(setting: Setting) -> Plan:
     """No segments, with each place's reason and the instant at which it is worth asking again."""
     places = setting.problem.places
-    reasons = {place.key: setting.never.get(place.key) or _too_little(setting, place.key) for place in places}
+    little = {lane.place.key: _too_little(setting, lane) for lane in setting.lanes}
+    reasons = {place.key: setting.never.get(place.key) or little[place.key] for place in places}
     refreshes = [
         place.offer.refreshes_at
         for place in places
@@ -152,8 +163,7 @@ def nowhere(setting: Setting) -> Plan:
     )
 
 
-def _too_little(setting: Setting, key: str) -> str:
-    lane = next(lane for lane in setting.lanes if lane.place.key == key)
+def _too_little(setting: Setting, lane: Lane) -> str:
     offer, budget = lane.place.offer, setting.ask.budget
     if offer.left is not None and offer.left < setting.ask.shortest and offer.refreshes_at:
         return f"its quota is used up until {rfc3339(offer.refreshes_at)}"
