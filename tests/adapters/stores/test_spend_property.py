@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import tempfile
 from collections import defaultdict
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from threading import Barrier
 from typing import Any
 
 import hypothesis.strategies as st
@@ -217,3 +220,31 @@ def in_short(examples: int, steps: int) -> settings:
         derandomize=True,
         suppress_health_check=list(HealthCheck),
     )
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgres"])
+def test_nodes_that_reserve_at_the_same_moment_pass_no_cap_together(
+    tmp_path: Path, request: pytest.FixtureRequest, kind: str
+) -> None:
+    url = None if kind == "sqlite" else emptied(request.getfixturevalue("postgres"))
+    config = Config(home=tmp_path, store=Store(url=url))
+    nodes = [open_stores(config) for _ in range(2)]
+    together, caps = Barrier(6), Caps(day=Money(100))
+
+    def reserve(who: int) -> Money:
+        store, kept = nodes[who % 2].spend, FREE
+        together.wait()
+        for n in range(8):
+            claim = Claim(key=f"run-{who}-{n:04d}", run=f"run-{who}", backend="rented")
+            with suppress(OverBudget):
+                kept += store.reserve(claim, [Part(name=COMPUTE, amount=Money(7))], caps, START)
+        return kept
+
+    with ThreadPoolExecutor(6) as pool:
+        kept = list(pool.map(reserve, range(6)))
+    usage = nodes[0].spend.usage(START)
+    numbers = [entry.number for entry in nodes[1].spend.entries()]
+    for node in nodes:
+        node.close()
+    assert sum(kept, FREE) == usage.day.reserved == Money(98)
+    assert numbers == list(range(1, 15))
