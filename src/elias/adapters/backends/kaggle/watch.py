@@ -38,10 +38,16 @@ class _Asked:
 class Watch:
     """What this process has heard of segments that have not ended; nothing that another could not ask again."""
 
-    def __init__(self, settings: KaggleSettings, open_log: Callable[[str], Iterable[str]]) -> None:
+    def __init__(
+        self,
+        settings: KaggleSettings,
+        open_log: Callable[[str], Iterable[str]],
+        seconds: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._poll_s = settings.poll_every.total_seconds()
         self._retry_s = settings.retry_wait.total_seconds()
         self._open_log = open_log
+        self._seconds = seconds
         self._asked: dict[str, _Asked] = {}
         self._logs: dict[str, LiveLog] = {}
         """By kernel."""
@@ -51,7 +57,7 @@ class Watch:
         asked = self._asked.get(entry.key)
         if asked is None or asked.unwanted != entry.unwanted or asked.news != self.news(entry):
             return None
-        return asked.status if time.monotonic() - asked.at < asked.wait_s else None
+        return asked.status if self._seconds() - asked.at < asked.wait_s else None
 
     def heard(self, entry: Entry, status: Status, news: tuple[int, bool]) -> None:
         """An answer, asked for when the log had shown `news`."""
@@ -63,7 +69,7 @@ class Watch:
             most = self._poll_s * (WITH_LOG if has_begun and log is not None and log.is_live else 1.0)
             wait_s = min(before.wait_s * SLOWER, most)
         self._asked[entry.key] = _Asked(
-            at=time.monotonic(), wait_s=wait_s, status=status, unwanted=entry.unwanted, news=news
+            at=self._seconds(), wait_s=wait_s, status=status, unwanted=entry.unwanted, news=news
         )
 
     def news(self, entry: Entry) -> tuple[int, bool]:
