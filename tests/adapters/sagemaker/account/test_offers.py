@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from elias.adapters.backends.sagemaker.client import Clients
 from elias.adapters.backends.sagemaker.instances import instance, table
 from elias.adapters.backends.sagemaker.offers import how_it_fits, instance_offers, precision_on
+from elias.adapters.backends.sagemaker.settings import SageMakerSettings
 from elias.adapters.backends.sagemaker.spot import History, spot_hourly
 from elias.domain.footprint import KNOWN_SHAPES, footprint
 from elias.domain.label import Label
@@ -50,7 +51,8 @@ def test_money_is_reserved_at_the_on_demand_price_also_for_spot(offers):
     spot = found["ml.g5.xlarge spot"]
     assert spot.hourly == found["ml.g5.xlarge"].hourly == Money.usd("1.408")
     assert spot.likely_hourly < spot.hourly
-    assert Money(0) < spot.once < Money.usd("0.20"), "a month of the files in S3 and their way home"
+    after = spot.hourly.for_hours(SageMakerSettings().grace + SageMakerSettings().upload)
+    assert after < spot.once < after + Money.usd("0.20"), "and a month of the files in S3 and their way home"
 
 
 def test_what_is_too_small_says_by_how_much_and_what_would_help(offers):

@@ -114,6 +114,8 @@ class InstanceOffers:
             refused = f"the account's quota {quota.name!r} is 0 ({quota.code}): {quota.request(self._region)}"
         count = max(1, kind.gpus)
         spread = count if row.fit.is_split else 1
+        # what AWS may bill after a job's limit comes on top of its hours, at the full price
+        once = hourly.for_hours(self._settings.grace + self._settings.upload) + _storage(need)
         return Offer(
             backend=self._name,
             variant=f"{kind.name} spot" if is_spot else kind.name,
@@ -122,11 +124,11 @@ class InstanceOffers:
             memory_bytes=kind.gpu_memory_bytes if kind.gpus else kind.memory_bytes,
             tflops=kind.tflops / spread if kind.tflops else None,
             hourly=hourly,
-            once=_storage(need),
+            once=once,
             likely_hourly=spot_hourly(hourly) if is_spot else None,
             interruptions_per_hour=risk.interruptions_per_hour if is_spot else 0.0,
             likely_span=_span(row.expected, is_spot=is_spot),
-            likely_cost=_cost(row.expected, _storage(need), is_spot=is_spot),
+            likely_cost=_cost(row.expected, once, is_spot=is_spot),
             longest=self._settings.longest,
             left=None,
             concurrency=quota.value if quota.value else 1,
