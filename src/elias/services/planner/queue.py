@@ -40,7 +40,8 @@ def plan_queue(problem: Problem) -> QueuePlan:
         plans = _best(problem, settings, [None])
         return _told(problem, QueuePlan(plans=plans, solver=WITHOUT))
     best = relaxation.most_in_time()
-    plans = _best(problem, settings, [best, None] if len(settings) <= MANY else [best])
+    by_urgency_alone = replace(best, payers=frozenset())
+    plans = _best(problem, settings, [best, by_urgency_alone, None] if len(settings) <= MANY else [best])
     in_time = frozenset(n for n, plan in enumerate(plans) if plan.is_in_time)
     queue = QueuePlan(
         plans=plans,
@@ -85,6 +86,8 @@ def _insert(problem: Problem, settings: Sequence[Setting], guide: Relaxed | None
     """The most urgent first; what the guide gives of a quota to those still to come is left to them."""
     book = _Book(problem, settings)
     order, late = _by_urgency(settings, range(len(settings))), []
+    if guide is not None:
+        order.sort(key=lambda n: n in guide.payers)
     for n, number in enumerate(order):
         if not book.add_in_time(number, _kept(guide, order[n + 1 :])):
             late.append(number)

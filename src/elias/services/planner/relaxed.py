@@ -69,6 +69,8 @@ class Relaxed:
     most_in_time: int
     shares: Mapping[int, Mapping[tuple[str, int], float]]
     """Run -> quota period -> the time that it takes of it in the best solution."""
+    payers: frozenset[int]
+    """Runs that rent in the best solution: they leave what is free to those for whom renting costs more."""
 
 
 @dataclass
@@ -110,7 +112,7 @@ class Relaxation:
         bonus = 1 + sum(self._cost(column) * column.most for column in self.columns)
         bound, values = self._solve([-bonus] * len(self.wishes), frozenset())
         most = min(len(self.wishes), int(-bound / bonus + 1 + 1e-6)) if bound < 0 else 0
-        return Relaxed(most_in_time=most, shares=self._shares(values))
+        return Relaxed(most_in_time=most, shares=self._shares(values), payers=self._payers(values))
 
     def least_cost(self, in_time: frozenset[int]) -> float:
         """Of any plan that has these runs in time, in micro-dollars."""
@@ -230,6 +232,10 @@ class Relaxation:
         is_whole = any(kind == self.solver.HighsVarType.kInteger for kind in program.integrality_)
         bound = found.mip_dual_bound if is_whole else found.objective_function_value
         return bound, list(highs.getSolution().col_value)
+
+    def _payers(self, values: Sequence[float]) -> frozenset[int]:
+        pairs = zip(self.columns, values, strict=False)
+        return frozenset(column.run for column, hours in pairs if hours > 1e-6 and self._cost(column) > 0)
 
     def _shares(self, values: Sequence[float]) -> dict[int, dict[tuple[str, int], float]]:
         shares: dict[int, dict[tuple[str, int], float]] = defaultdict(lambda: defaultdict(float))
