@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Iterator
 
 from elias.testing.sagemaker_emulator.answers import CallError
+from elias.testing.sagemaker_emulator.bill import cost_and_usage
 from elias.testing.sagemaker_emulator.disk import Disk, Json
 from elias.testing.sagemaker_emulator.validation import model
 
@@ -71,6 +72,11 @@ class Catalog:
         found = [quota for quota in self._quotas(body, region) if wanted in (None, quota["QuotaCode"])]
         page, token = paged(found, body, 100)
         return {"Quotas": page} | token
+
+    def get_cost_and_usage(self, body: Json, region: str) -> Json:
+        """Daily, by one tag, of one tag's value: what ended jobs were billed on the day of their end."""
+        prices = PRICES | self._disk.settings.prices
+        return cost_and_usage(body, [record for _, record in self._disk.jobs()], prices)
 
     def allowed(self, instance: str, *, spot: bool) -> int:
         """Instances of a type that may train at once."""

@@ -13,7 +13,12 @@ from botocore.model import ServiceModel, Shape
 
 from elias.testing.sagemaker_emulator.answers import CallError
 
-SERVICES = {"SageMaker": "sagemaker", "AWSPriceListService": "pricing", "ServiceQuotasV20190624": "service-quotas"}
+SERVICES = {
+    "SageMaker": "sagemaker",
+    "AWSPriceListService": "pricing",
+    "ServiceQuotasV20190624": "service-quotas",
+    "AWSInsightsIndexService": "ce",
+}
 """What stands before the dot in `X-Amz-Target`, and botocore's name for it."""
 
 WIRE_TYPES: dict[str, tuple[type, ...]] = {

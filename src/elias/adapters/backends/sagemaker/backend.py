@@ -16,6 +16,7 @@ from typing import Any
 
 from elias.adapters.backends.bundle import refuse_by_label, verify_bundle
 from elias.adapters.backends.output import bring_home, read_events
+from elias.adapters.backends.sagemaker.bills import Bills
 from elias.adapters.backends.sagemaker.client import Clients, NoCapacity
 from elias.adapters.backends.sagemaker.collector import Collector
 from elias.adapters.backends.sagemaker.holdings import Holdings
@@ -48,7 +49,7 @@ TIDY_EVERY_S = 600.0
 COUNT_EVERY_S = 5.0
 
 
-class SageMakerBackend(Holdings):
+class SageMakerBackend(Holdings, Bills):
     """Keeps what it did in files, one folder a segment, so that any process of this node goes on with it."""
 
     def __init__(self, context: BackendContext) -> None:
