@@ -274,10 +274,8 @@ class Coordinator:
             planned = purse.secure(run, key, plan.segments[0])
             with disk_errors(self._folder(run).root):
                 self._prepare(run, segments, corpus, number, planned)
-        except OverBudget as error:  # others were quicker, or it costs more than the plan said: look at it anew
+        except (OverBudget, BackendError) as error:  # another run was quicker to reserve, or a place does not answer
             return self._wait(run, now + ASK_AGAIN, one_line(error))
-        except BackendError as error:
-            return self._wait(run, now + timedelta(minutes=1), one_line(error))
         except EliasError as error:
             self._fail(run.id, error)
             return {"do": "end"}
