@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -11,6 +12,7 @@ from elias.adapters.backends.sagemaker.backend import SageMakerBackend
 from elias.adapters.backends.sagemaker.jobs import job_name
 from elias.domain.label import Label
 from elias.domain.run import SegmentState
+from elias.errors import BudgetExhausted
 from elias.testing.bundles import CORPUS, Wanted, make_bundle, need_of
 from elias.testing.fake_trainer import expected_adapter, fake_base
 from elias.testing.sagemaker_emulator import FaultKind
@@ -248,6 +250,31 @@ def test_cancelled_before_it_was_sent_it_never_goes(place: Any) -> None:
     place.submit(**LONG)
     place.backend.cancel(place.key)
     assert place.ended().state is SegmentState.CANCELLED
+    assert place.orders() == 0 and not place.account.names()
+
+
+@pytest.mark.parametrize(("on_top", "seconds"), [(True, 3600), (False, 3600 - 180)])
+def test_a_jobs_limit_and_what_may_follow_it_never_cost_more_than_was_reserved(
+    make_backend: Callable[..., SageMakerBackend], place: Any, on_top: bool, seconds: int
+) -> None:
+    place.backend = make_backend(grace="2m", upload="1m", longest="3h")
+    bundle = make_bundle(place.home / "bundle", place.key, Wanted(**{**LONG, "limits": Limits(seconds=3600)}))
+    offer = place.offer(bundle)
+    place.backend.submit(place.key, bundle, offer if on_top else replace(offer, once=FREE))
+    place.running()
+    assert place.job()["StoppingCondition"]["MaxRuntimeInSeconds"] == seconds
+    reserved = offer.hourly.for_hours(timedelta(hours=1)) + (offer.once if on_top else FREE)
+    assert offer.hourly.for_hours(timedelta(seconds=seconds) + timedelta(minutes=3)) <= reserved
+    place.backend.cancel(place.key)
+    place.ended()
+
+
+def test_a_segment_for_which_nothing_is_left_is_refused_before_anything_is_sent(
+    make_backend: Callable[..., SageMakerBackend], place: Any
+) -> None:
+    place.backend = make_backend(shortest="20s")
+    with pytest.raises(BudgetExhausted, match="less than 20 s"):
+        place.submit(**{**LONG, "limits": Limits(seconds=19)})
     assert place.orders() == 0 and not place.account.names()
 
 

@@ -1,12 +1,14 @@
 """Whole runs on the emulated SageMaker, through the real coordinator, engine, stores and money ledger."""
 
 import hashlib
+import io
 import json
 import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from importlib import util
 from pathlib import Path
 from types import ModuleType
@@ -16,15 +18,15 @@ import pytest
 
 from elias.adapters.clock import SystemClock
 from elias.domain.label import Label
-from elias.domain.run import Run, RunState, Segment
-from elias.services.runs import new_run
+from elias.domain.run import Bounds, Run, RunState, Segment
+from elias.services.runs import Wanted, new_run
 from elias.testing.blobs import FolderBlobs
 from elias.testing.bundles import CORPUS, small_corpus
 from elias.testing.fake_trainer import expected_adapter
 from elias.testing.sagemaker_emulator import Fault, FaultKind, SageMakerEmulator
 from elias.units import FREE, Money
-from elias.wiring.train import open_training
-from elias_trainer.contract import FailureKind
+from elias.wiring.train import open_training, write_trainer_archive
+from elias_trainer.contract import BaseModel, FailureKind, Recipe, canonical_json
 
 STEPS = 24
 
@@ -106,3 +108,42 @@ def test_a_run_whose_budget_buys_no_job_ends_before_anything_is_sent(carry: Carr
     run, _ = carry({"budget": Money.usd("0.01")})
     assert run.state is not RunState.DONE
     assert not emulated.disk.requests("CreateTrainingJob")
+
+
+def test_the_real_trainer_gives_the_same_bytes_in_two_isolated_jobs_as_in_one_piece_here(
+    kills: Any, emulated: SageMakerEmulator, account: Any, tmp_path: Path
+) -> None:
+    home = tmp_path / "node"
+    lines = [
+        {
+            "id": f"example-{number}",
+            "source": "code",
+            "stage": None,
+            "messages": [
+                {"role": "user", "content": f"What is {number} and one?"},
+                {"role": "assistant", "content": f"It is {number + 1}, and {number + 2} comes after it."},
+            ],
+            "weight_ppm": 1_000_000,
+        }
+        for number in range(8)
+    ]
+    parts = replace(kills.parts_of(home), archive=write_trainer_archive)
+    with open_training(kills.config_of(home, emulated.url), parts) as training:
+        train = parts.blobs.put(io.BytesIO(b"".join(canonical_json(line) + b"\n" for line in lines)))
+        corpus = replace(small_corpus(parts.blobs, Label.PUBLIC, SystemClock().now()), train=train, heldout=train)
+        training.stores.corpora.add(corpus)
+        kills.quick(training).launch()
+        recipe = Recipe(max_steps=4, batch_size=2, sequence_length=256, rank=4)
+        artifacts = []
+        for strategy, bounds in (("local", Bounds()), ("sagemaker", Bounds(segment_steps=2, budget=Money.usd(20)))):
+            asked = Wanted(strategy=strategy, base=BaseModel(reference="tiny"), recipe=recipe, bounds=bounds)
+            run = new_run(asked, corpus, SystemClock())
+            training.runs.begin(run)
+            end = time.monotonic() + 150
+            while not (seen := training.stores.runs.get(run.id)).state.is_final:
+                assert time.monotonic() < end and seen.state is not RunState.FAILED, seen
+                time.sleep(0.1)
+            artifacts.append(seen.artifact)
+        assert len(training.stores.runs.segments(run.id)) == 2
+    assert all(job["EnableNetworkIsolation"] for job in account.jobs())
+    assert artifacts[0] == artifacts[1] is not None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import shutil
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +70,7 @@ class Sender:
         Raises BudgetExhausted when what was reserved buys no job, MissingPackage, ConfigError, StoreError.
         """
         folder, job = self._ledger.folder(key), bundle.job
-        seconds = self._seconds(job.limits.seconds)
+        seconds = self._seconds(job.limits.seconds, offer)
         kind = instance(offer.variant.removesuffix(SPOT))
         destination = Destination(
             accelerator=kind.gpu,
@@ -193,17 +192,20 @@ class Sender:
         is_there = self.settings.base_source is not None or self.settings.image_holds_base
         return is_there or reference.startswith(LOCAL_BASES)
 
-    def _seconds(self, limit: float | None) -> int:
-        """MaxRuntimeInSeconds: with grace and upload it stays within what was reserved."""
-        longest = self.settings.longest.total_seconds()
-        after = (self.settings.grace + self.settings.upload).total_seconds()
+    def _seconds(self, limit: float | None, offer: Offer) -> int:
+        """MaxRuntimeInSeconds: with grace and upload after it, the job stays within what was reserved.
+
+        Where those are reserved on top of the hours (`Offer.once`), the job may take all of them.
+        """
+        longest, after = self.settings.longest.total_seconds(), self.settings.grace + self.settings.upload
         reserved = min(limit if limit is not None else longest, longest)
-        seconds = math.floor(reserved - after)
+        is_on_top = offer.once >= offer.hourly.for_hours(after)
+        seconds = math.floor(reserved - (0.0 if is_on_top else after.total_seconds()))
         shortest = max(1, math.ceil(self.settings.shortest.total_seconds()))
         if seconds < shortest:
             raise BudgetExhausted(
-                f"{timedelta(seconds=reserved)} is reserved for the segment, of which SageMaker may take {after:.0f} s "
-                f"after its end: the {max(0, seconds)} s that are left buy no training",
+                f"of what is reserved for the segment {max(0, seconds)} s are left for a job, and one is not begun "
+                f"for less than {shortest} s",
                 fix="raise --budget or --time; or lower shortest under [backends.sagemaker]",
             )
         return seconds

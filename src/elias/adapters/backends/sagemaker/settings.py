@@ -67,13 +67,13 @@ class SageMakerSettings:
     longest: timedelta = timedelta(hours=24)
     """The longest segment; AWS allows 5 days unless the account's quota says otherwise."""
     grace: timedelta = timedelta(seconds=120)
-    """What SageMaker gives a job that it stops; kept free of what was reserved."""
-    shortest: timedelta = timedelta(minutes=2)
-    """A segment for which less than this is left beside grace and upload is not begun."""
+    """What SageMaker gives a job that it stops; reserved for each segment on top of its hours."""
+    shortest: timedelta = timedelta(seconds=20)
+    """A segment for which less than this is reserved is not begun: its start alone takes as long."""
     save: timedelta = timedelta(seconds=30)
     """Before SageMaker's limit the trainer ends by itself."""
     upload: timedelta = timedelta(seconds=60)
-    """Kept for the upload of outputs, which is billed too."""
+    """Reserved for the upload of outputs, which is billed too."""
     spot_wait: timedelta = timedelta(hours=1)
     """How long a spot job may wait for capacity, over its running time."""
     start_limit: timedelta = timedelta(minutes=45)
@@ -122,9 +122,9 @@ class SageMakerSettings:
             raise ConfigError(
                 f"{TABLE} base_source is {made.base_source!r}", fix='write it like base_source = "s3://bucket/folder/"'
             )
-        if made.longest <= made.grace + made.upload:
+        if made.longest <= max(made.shortest, made.grace + made.upload):
             raise ConfigError(
-                f"{TABLE} longest {made.longest} leaves nothing beside grace and upload",
+                f"{TABLE} longest {made.longest} is less than grace and upload, or than shortest",
                 fix='write it like: longest = "24h"',
             )
         return made
