@@ -29,15 +29,17 @@ def _cells(taken: NotTaken) -> tuple[str, ...]:
     return (
         f"{offer.backend} {offer.variant}",
         f"{offer.accelerator_count} x {offer.accelerator.partition('(')[2].rstrip(')') or offer.accelerator}",
-        "yes" if offer.likely_span else "no" if offer.refused else "?",
+        {True: "yes", False: "no", None: "?"}[offer.fits],
         _hours(offer),
         _price(offer),
-        str(offer.likely_cost) if offer.likely_cost else "?",
+        "-" if offer.fits is False else str(offer.likely_cost) if offer.likely_cost else "?",
         taken.why,
     )
 
 
 def _hours(offer: Offer) -> str:
+    if offer.fits is False:
+        return "-"
     return "?" if offer.likely_span is None else f"{offer.likely_span.total_seconds() / 3600:.2g}"
 
 

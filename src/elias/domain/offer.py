@@ -45,6 +45,8 @@ class Offer:
     """What an hour is expected to cost where that is less, as on spot; None is `hourly`."""
     interruptions_per_hour: float = 0.0
     """How often the place is expected to take the accelerator away; only published or seen figures."""
+    fits: bool | None = None
+    """Whether its memory holds the work, by the memory model; None where nobody can say."""
     likely_span: timedelta | None = None
     """How long the whole run would probably take there, its interruptions counted in; None where nobody can say."""
     likely_cost: Money | None = None

@@ -57,6 +57,7 @@ def test_money_is_reserved_at_the_on_demand_price_also_for_spot(offers):
 
 def test_what_is_too_small_says_by_how_much_and_what_would_help(offers):
     refused = offers(need(method=Method.LORA))["ml.g4dn.xlarge"].refused
+    assert offers(need(method=Method.LORA))["ml.g4dn.xlarge"].fits is False
     assert re.search(r"needs \d+\.\d GiB; T4 has 14\.\d, \d+\.\d too few: --method qlora", refused)
 
 
@@ -130,7 +131,7 @@ def test_hours_and_cost_belong_together(offers):
 
 def test_a_base_of_unknown_size_is_offered_without_hours(offers):
     found = offers(need("somebody/unknown-3b"))["ml.g5.xlarge"]
-    assert (found.refused, found.likely_span, found.likely_cost) == (None, None, None)
+    assert (found.refused, found.fits, found.likely_span, found.likely_cost) == (None, None, None, None)
 
 
 def test_a_base_in_a_folder_is_read_for_its_size(tmp_path):

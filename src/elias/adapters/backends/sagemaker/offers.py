@@ -44,6 +44,8 @@ class Fit:
     is_split: bool
     """Its layers over all GPUs, which then work one after the other; else the whole of it in each."""
     why_not: str | None = None
+    holds: bool | None = None
+    """Whether the memory is enough; None for a base of unknown size."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -127,6 +129,7 @@ class InstanceOffers:
             once=once,
             likely_hourly=spot_hourly(hourly) if is_spot else None,
             interruptions_per_hour=risk.interruptions_per_hour if is_spot else 0.0,
+            fits=row.fit.holds,
             likely_span=_span(row.expected, is_spot=is_spot),
             likely_cost=_cost(row.expected, once, is_spot=is_spot),
             longest=self._settings.longest,
@@ -214,16 +217,16 @@ def how_it_fits(kind: InstanceType, need: Need) -> Fit:
         return Fit(needs_bytes=0, is_split=False)
     found, room = footprint(shape, need.recipe, precision), _room(kind)
     if found.total <= room:
-        return Fit(needs_bytes=found.total, is_split=False)
+        return Fit(needs_bytes=found.total, is_split=False, holds=True)
     spread = _spread(found, max(1, kind.gpus))
     if spread <= room:
-        return Fit(needs_bytes=spread, is_split=True)
+        return Fit(needs_bytes=spread, is_split=True, holds=True)
     each = "" if kind.gpus <= 1 else f", and {spread / GIB:.1f} GiB on each with its layers spread over {kind.gpus}"
     why = (
         f"needs {found.total / GIB:.1f} GiB{each}; {kind.gpu or 'the machine'} has {room / GIB:.1f}, "
         f"{(spread - room) / GIB:.1f} too few: --method qlora, a smaller --batch-size, or --gradient-checkpointing"
     )
-    return Fit(needs_bytes=spread, is_split=False, why_not=why)
+    return Fit(needs_bytes=spread, is_split=False, why_not=why, holds=False)
 
 
 def precision_on(kind: InstanceType, need: Need) -> Precision:
