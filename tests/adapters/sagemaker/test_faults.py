@@ -12,7 +12,7 @@ from elias.adapters.backends.sagemaker.backend import SageMakerBackend
 from elias.adapters.backends.sagemaker.jobs import job_name
 from elias.domain.label import Label
 from elias.domain.run import SegmentState
-from elias.errors import BudgetExhausted
+from elias.errors import BudgetExhausted, NotFound
 from elias.testing.bundles import CORPUS, Wanted, make_bundle, need_of
 from elias.testing.fake_trainer import expected_adapter, fake_base
 from elias.testing.sagemaker_emulator import FaultKind
@@ -289,6 +289,16 @@ def test_cancelled_while_the_answer_to_the_order_is_out_it_is_stopped_or_never_s
     place.backend.cancel(place.key)
     assert place.ended().state is SegmentState.CANCELLED
     assert [job["TrainingJobStatus"] for job in place.account.jobs()] == ["Stopped"] * arrived
+
+
+def test_a_job_is_looked_at_by_its_name_and_nothing_changes_by_that(place: Any) -> None:
+    place.submit()
+    assert "not ordered yet" in place.backend.monitor("faults").note and place.orders() == 0
+    ended = place.ended()
+    for name in ("faults", place.key, place.job()["TrainingJobName"]):
+        assert place.backend.monitor(name) == ended
+    with pytest.raises(NotFound):
+        place.backend.monitor("another")
 
 
 def test_the_cost_of_a_running_job_is_never_below_what_has_been_billed(place: Any) -> None:

@@ -25,8 +25,9 @@ from elias.testing.bundles import CORPUS, small_corpus
 from elias.testing.fake_trainer import expected_adapter
 from elias.testing.sagemaker_emulator import Fault, FaultKind, SageMakerEmulator
 from elias.units import FREE, Money
+from elias.urm import CloudTraining
 from elias.wiring.train import open_training, write_trainer_archive
-from elias_trainer.contract import BaseModel, FailureKind, Recipe, canonical_json
+from elias_trainer.contract import BaseModel, FailureKind, Recipe, canonical_json, digest_file
 
 STEPS = 24
 
@@ -102,6 +103,20 @@ def test_an_unmodified_aws_command_line_reads_what_a_run_has_made(
     [kept] = account.names("elias/node/artifacts/")
     aws("s3", "cp", f"s3://{account.bucket}/{kept}", str(tmp_path / "model.tar.gz"))
     assert hashlib.sha256((tmp_path / "model.tar.gz").read_bytes()).hexdigest() in kept
+
+
+def test_the_seeds_calls_tell_of_a_job_and_bring_its_adapter_from_s3(
+    carry: Carry, emulated: SageMakerEmulator, account: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, _ = carry({})
+    table = f'[backends.sagemaker]\nregion = "us-east-1"\nendpoint_url = "{emulated.url}"\n'
+    (tmp_path / "node" / "config.toml").write_text(table)
+    monkeypatch.setenv("ELIAS_HOME", str(tmp_path / "node"))
+    told = CloudTraining.monitor_sagemaker_job(run.id)
+    assert told["state"] == "done" and told["cost_usd"] > 0 and told["failure"] is None
+    [kept] = account.names("elias/node/artifacts/")
+    adapter = CloudTraining.download_trained_model(f"s3://{account.bucket}/{kept}")
+    assert digest_file(adapter / "adapter_model.safetensors") == expected_adapter(CORPUS, STEPS)
 
 
 def test_a_run_whose_budget_buys_no_job_ends_before_anything_is_sent(carry: Carry, emulated: SageMakerEmulator) -> None:

@@ -187,6 +187,24 @@ class SageMakerBackend(Holdings, Bills):
         shutil.rmtree(self._ledger.folder(handle) / "out", ignore_errors=True)
         self._collector.clean_up()
 
+    def monitor(self, name: str) -> Status:
+        """How a job stands, by its own name, its segment's key or its run (the newest); changes nothing.
+
+        Raises NotFound for what this node has not sent, BackendError.
+        """
+        found = [entry for entry in self._ledger.entries() if name in (entry.job, entry.key, entry.run)]
+        if not name or not found:
+            raise NotFound(
+                f"this node has sent no job {name!r} to SageMaker", fix="elias run list shows this node's runs"
+            )
+        entry = found[-1]
+        if entry.ended is not None:
+            return from_record(entry.ended)
+        described = self._sender.jobs.find(entry.job) if entry.was_sent else None
+        if described is None:
+            return Status(state=SegmentState.PENDING, note="it is not ordered yet")
+        return live_status(entry, described, self._clock.now())
+
     def adopt(self, address: str) -> str:
         """Bring a finished adapter home from where it stays in S3, `s3://bucket/…/model.tar.gz`; the handle to fetch it
         by.
