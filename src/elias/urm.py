@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 from elias.errors import DigestMismatch, InputError
 
@@ -43,6 +44,28 @@ class CloudTraining:
                 shutil.copyfile(template, folder / f"{run.id}{template.suffix}")
             training.runs.begin(run)
         return run.id
+
+    @staticmethod
+    def monitor_sagemaker_job(job_id: str) -> dict[str, Any]:
+        """How a training job stands: `state`, `note`, `cost_usd` so far, `accelerator`, `failure`. Changes nothing.
+
+        `job_id` is a job's name, a segment or a run. Raises NotFound, ConfigError or BackendError.
+        """
+        from elias.config import load
+        from elias.wiring.plugins import load_plugin
+        from elias.wiring.train import backend_context
+
+        backend = load_plugin("elias.backends", "sagemaker")(backend_context(load(), "sagemaker"))
+        status = backend.monitor(job_id)
+        backend.close()
+        return {
+            "job": job_id,
+            "state": str(status.state),
+            "note": status.note,
+            "cost_usd": status.cost.micro_usd / 1_000_000,
+            "accelerator": status.accelerator,
+            "failure": status.failure.message if status.failure else None,
+        }
 
     @staticmethod
     def download_trained_model(artifact_uri: str) -> Path:
