@@ -57,7 +57,9 @@ def plan_segment(ask: Ask, offers: Sequence[Offer]) -> Plan:
     not_taken = [NotTaken(offer=offers[n], why=why) for n, why in reasons.items()]
     if not fits:
         wait_until = min((o.refreshes_at for o in offers if _is_used_up(o) and o.refreshes_at), default=None)
-        reason = "; ".join(f"{taken.offer.backend}: {taken.why}" for taken in not_taken) or "no place is configured"
+        # a place with many machines says of most of them the same
+        each = dict.fromkeys(f"{taken.offer.backend}: {taken.why}" for taken in not_taken)
+        reason = "; ".join(each) or "no place is configured"
         return Plan(segments=(), not_taken=tuple(not_taken), wait_until=wait_until, reason=reason)
     best, *others = sorted(fits, key=_preference)
     not_taken += [NotTaken(offer=offer, why=_why_second(best, offer)) for offer in others]

@@ -149,7 +149,8 @@ def nowhere(setting: Setting) -> Plan:
         for place in places
         if place.offer.refreshes_at and place.offer.left is not None and place.offer.left < setting.ask.shortest
     ]
-    reason = "; ".join(f"{place.offer.backend}: {reasons[place.key]}" for place in places) or "no place is configured"
+    each = dict.fromkeys(f"{place.offer.backend}: {reasons[place.key]}" for place in places)
+    reason = "; ".join(each) or "no place is configured"
     return Plan(
         segments=(),
         not_taken=tuple(NotTaken(offer=place.offer, why=reasons[place.key]) for place in places),
