@@ -308,6 +308,10 @@ def test_the_cost_of_a_running_job_is_never_below_what_has_been_billed(place: An
     time.sleep(1.1)
     running = place.until(lambda status: status.cost > FREE)[-1]
     assert running.state is SegmentState.RUNNING
+    place.emulated.disk.configure(expired_keys=["AKIATEST"])
+    unseen = place.until(lambda status: "expired" in (status.note or ""))[-1]
+    assert unseen.cost >= running.cost
+    place.emulated.disk.configure(expired_keys=[])
     place.backend.cancel(place.key)
     ended = place.ended()
     assert ended.state is SegmentState.CANCELLED and ended.cost == billed(place.job())

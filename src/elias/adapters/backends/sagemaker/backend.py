@@ -11,6 +11,7 @@ import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,7 @@ from elias.domain.offer import Need, Offer
 from elias.domain.run import SegmentState
 from elias.errors import DiskFull, EliasError, NotFound, QuotaExhausted
 from elias.ports.backend import BackendContext, Bundle, Status
-from elias.units import rfc3339
+from elias.units import Money, rfc3339
 from elias_trainer.contract import FailureKind, canonical_json, write_whole
 
 log = logging.getLogger("elias.sagemaker")
@@ -127,7 +128,7 @@ class SageMakerBackend(Holdings, Bills):
         is_urgent = entry.stop_for is not None and not entry.stop_sent
         known = self._last.get(handle)
         if not self._pace.may_ask(handle, running=self._running(), is_urgent=is_urgent):
-            return known or Status(state=SegmentState.RUNNING if entry.started_at else SegmentState.PENDING)
+            return known or self._as_last_known(entry, None)
         try:
             status = self._look(entry)
             if entry.trouble_since and not status.state.is_final:
@@ -314,12 +315,18 @@ class SageMakerBackend(Holdings, Bills):
             return self._collector.end(entry, None, replace(failed_by(error), cost_is_final=not entry.was_sent))
         self._ledger.change(entry.key, trouble_since=rfc3339(since))
         log.warning("sagemaker.trouble segment=%s what=%s", entry.key, error.what)
-        known = self._last.get(entry.key)
+        return self._as_last_known(entry, f"{error.what}; asked again since {rfc3339(since)} (fix: {error.fix})")
+
+    def _as_last_known(self, entry: Entry, note: str | None) -> Status:
+        """Without asking; as if every second since its start were billed."""
+        begun = when(entry.started_at)
+        span = max(timedelta(0), self._clock.now() - begun) if begun else timedelta(0)
         return Status(
-            state=SegmentState.RUNNING if entry.started_at else SegmentState.PENDING,
-            started_at=when(entry.started_at),
-            cost=known.cost if known else Status(state=SegmentState.PENDING).cost,
-            note=f"{error.what}; asked again since {rfc3339(since)} (fix: {error.fix})",
+            state=SegmentState.RUNNING if begun else SegmentState.PENDING,
+            accelerator=entry.instance,
+            started_at=begun,
+            cost=Money(entry.hourly).for_hours(span),
+            note=note,
         )
 
     def _live_lines(self, entry: Entry) -> list[str]:
