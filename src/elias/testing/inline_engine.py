@@ -155,10 +155,10 @@ class InlineEngine:
         try:
             self._workflows[work.name](_InlineSteps(self, work), work.key)
             self._end(work, None)
-        except _Stopping:
-            self._end(None, None)
         except Exception as error:  # noqa: BLE001  # not swallowed: `join` raises it
             self._end(work, error)
+        except BaseException:  # noqa: BLE001  # cut off, by `stop` or by whoever plays a crash: it has not ended
+            self._end(None, None)
 
     def _end(self, work: _Work | None, error: Exception | None) -> None:
         with self._turn:
