@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from elias.domain.corpus import Corpus
 from elias.domain.offer import Need, Offer
-from elias.domain.run import Run, Segment
+from elias.domain.run import Run, RunState, Segment
 from elias.ports.backend import Backend, HasQuota
 from elias.ports.stores import BlobStore, RunStore
 from elias.services.estimate import Known, forecast
+from elias.services.eta import eta
 from elias.services.foretell import foretold
-from elias.services.planner.outlook import Outlook, Sight
+from elias.services.planner.outlook import Outlook, Sight, place_name
+from elias.services.planner.problem import Commitment
 from elias.services.sightings import Seen, SegmentStory, what_was_seen
 from elias.services.workload import Work, work_of_corpus
 from elias.units import Clock, Money
@@ -58,11 +60,34 @@ class Foresight:
             budget=budget,
             seen=seen,
             checkpoint_every=every,
+            commitments=tuple(self._commitments(run)),
         )
 
     def need(self, run: Run, corpus: Corpus) -> Need:
         size = self.blobs.path(corpus.train).stat().st_size
         return Need(base=run.base, recipe=run.recipe, label=run.label, corpus_bytes=size, instance=run.instance)
+
+    def _commitments(self, run: Run) -> Iterator[Commitment]:
+        """What other runs of this node train on now, until they are done or their segment is over."""
+        now = self.clock.now()
+        for other in self.runs.list():
+            if other.id == run.id or other.state is not RunState.RUNNING or run.node not in (None, other.node):
+                continue
+            for segment in self.runs.segments(other.id)[-1:]:
+                until = self._until(other, segment, now)
+                if until is not None and until > now:
+                    place = place_name(segment.backend, segment.offer)
+                    yield Commitment(place=place, starts_at=now, span=until - now, is_in_quota=True)
+
+    def _until(self, run: Run, segment: Segment, now: datetime) -> datetime | None:
+        """None where it has ended, or where nobody knows when it will."""
+        if segment.state.is_final:
+            return None
+        told = eta(run, segment, self.runs.events(segment.key), now)
+        moments = [now + timedelta(seconds=told.seconds.high)] if told else []
+        if segment.planned_for is not None:
+            moments.append((segment.started_at or now) + segment.planned_for)
+        return min(moments, default=None)
 
     def _work(self, run: Run, corpus: Corpus) -> Work:
         """Before a trainer has counted it."""

@@ -14,7 +14,7 @@ from elias.domain.label import Label
 from elias.domain.offer import Offer
 from elias.domain.plan import NotTaken, Plan, PlannedSegment
 from elias.services.planner.explain import explained
-from elias.services.planner.outlook import Outlook
+from elias.services.planner.outlook import Outlook, place_name
 from elias.services.planner.problem import SHORTEST, Problem, RunAsk
 from elias.services.planner.single import plan_run
 from elias.units import FREE, Money, rfc3339
@@ -45,9 +45,9 @@ def next_segment(ask: Ask, outlook: Outlook) -> Plan:
     plan = _likeliest(problem, problem.runs[0])
     if plan.is_in_time is not True and not _is_worth_going_on(plan):
         return _what_is_free(ask, problem, offers)
-    if plan.wait_until is not None:
+    if plan.wait_until is not None and not _only_queues(plan.segments[0].offer, outlook):
         return replace(plan, wait_until=min(plan.wait_until, ask.now + LONGEST_WAIT))
-    return replace(plan, segments=(_fitted(ask, plan), *plan.segments[1:]))
+    return replace(plan, segments=(_fitted(ask, plan), *plan.segments[1:]), wait_until=None, reason=None)
 
 
 def plan_segment(ask: Ask, offers: Sequence[Offer]) -> Plan:
@@ -106,6 +106,13 @@ def _fitted(ask: Ask, plan: Plan) -> PlannedSegment:
     if not is_paid(offer) or span is None:
         return replace(segment, span=span)
     return replace(segment, span=span, reserve=min(segment.reserve, offer.hourly.for_hours(span) + offer.once))
+
+
+def _only_queues(offer: Offer, outlook: Outlook) -> bool:
+    """Behind another run, where waiting costs nothing: there it is begun the moment the other one ends."""
+    name = place_name(offer.backend, offer.variant)
+    is_behind = any(commitment.place == name for commitment in outlook.commitments)
+    return is_behind and not is_paid(offer) and offer.left is None
 
 
 def is_paid(offer: Offer) -> bool:

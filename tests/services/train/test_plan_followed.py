@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 from elias.adapters.clock import SystemClock
 from elias.domain.offer import Need, Offer
-from elias.domain.run import RunState
+from elias.domain.run import RunState, Segment, SegmentState
 from elias.ports.backend import Quota
 from elias.services.next_move import newest_checkpoint
 from elias.units import FREE
@@ -71,3 +71,25 @@ def test_looking_ahead_changes_nothing(world):
     plan = world.coordinator().look_ahead(run)
     assert plan.is_in_time and sum(segment.steps for segment in plan.segments) == 12
     assert world.stores.runs.get(run.id) == run and not (world.home / "runs" / run.id).exists()
+
+
+def test_a_session_of_another_run_is_planned_around(world):
+    other = world.run()
+    world.stores.runs.update(other.id, state=RunState.RUNNING)
+    world.stores.runs.put_segment(
+        Segment(
+            run=other.id,
+            number=1,
+            backend="local",
+            state=SegmentState.RUNNING,
+            handle="x",
+            planned_for=2 * HOUR,
+            started_at=SystemClock().now(),
+        )
+    )
+    run = world.run()
+    plan = world.coordinator().look_ahead(run)
+    assert plan.segments[0].starts_at - SystemClock().now() > timedelta(minutes=119)
+    assert "waiting for local" in plan.reason and plan.wait_until is not None
+    # it is sent all the same: this machine begins it the moment the other one ends
+    assert world.coordinator().plan_next(run.id, 0) == {"do": "segment", "segment": 1}

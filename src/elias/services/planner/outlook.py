@@ -11,7 +11,7 @@ from elias.domain.plan import Plan
 from elias.domain.run import Run
 from elias.services.estimate import Forecast
 from elias.services.planner.explain import explained
-from elias.services.planner.problem import Pace, Place, Problem, RunAsk
+from elias.services.planner.problem import Commitment, Pace, Place, Problem, RunAsk
 from elias.services.sightings import Seen
 from elias.units import Money
 
@@ -38,6 +38,8 @@ class Outlook:
     seen: Seen = field(default_factory=Seen)
     wanted: float = WANTED
     checkpoint_every: timedelta = timedelta(minutes=5)
+    commitments: tuple[Commitment, ...] = ()
+    """Sessions of other runs."""
 
     @property
     def steps(self) -> int | None:
@@ -51,7 +53,7 @@ class Outlook:
         names = _names([sight.offer for sight in self.sights])
         places = tuple(self._place(sight, name) for sight, name in zip(self.sights, names, strict=True))
         paces = {name: _pace(sight.forecast) for sight, name in zip(self.sights, names, strict=True)}
-        return Problem(now=self.now, places=places, runs=(self.ask(paces),))
+        return Problem(now=self.now, places=places, runs=(self.ask(paces),), commitments=self.commitments)
 
     def ask(self, paces: Mapping[str, Pace]) -> RunAsk:
         bounds = self.run.bounds
@@ -110,11 +112,15 @@ def _pace(forecast: Forecast) -> Pace:
     return Pace(step=forecast.step, start_up=told.start_up.plus(told.checkpoint))
 
 
+def place_name(backend: str, variant: str | None) -> str:
+    return "/".join(filter(None, (backend, variant)))
+
+
 def _names(offers: Sequence[Offer]) -> list[str]:
     """Each its own: backend and variant, and a number where that is not enough."""
     found: list[str] = []
     for offer in offers:
-        name = "/".join(filter(None, (offer.backend, offer.variant)))
+        name = place_name(offer.backend, offer.variant)
         count = sum(other == name or other.startswith(f"{name} #") for other in found)
         found.append(f"{name} #{count + 1}" if count else name)
     return found
