@@ -19,6 +19,7 @@ BENCHMARKS = (
     ("trainer.py", "--starter"),
     ("phases.py",),
     ("kaggle_backend.py",),
+    ("planner_latency.py",),
     ("cuda.py",),
 )
 
