@@ -117,6 +117,22 @@ def test_what_the_log_shows_is_asked_after_at_once(log: Log, news: str) -> None:
     assert asker.ask(RUNNING) and not asker.ask(RUNNING), "once"
 
 
+def test_a_log_that_is_closed_without_an_end_is_read_on(log: Log) -> None:
+    opened: list[int] = []
+
+    def closed_twice(kernel: str) -> Iterator[str]:
+        opened.append(len(log.lines))
+        log.lines.append(EVENT_PREFIX + f'{{"kind": "step", "seq": {len(opened)}}}')
+        yield from log.lines
+        log.has_ended.wait(0 if len(opened) < 3 else 20)
+
+    settings = KaggleSettings(retry_wait=timedelta(milliseconds=1))
+    live = Watch(settings, closed_twice).log(ENTRY)
+    assert live is not None
+    until(lambda: len(list(live.events(-1))) == 3)
+    assert not live.has_ended and live.is_live
+
+
 def test_a_cancelled_segment_is_looked_at_at_once_and_then_no_more_often_than_others(log: Log) -> None:
     asker = Asker(log)
     asker.ask(RUNNING)

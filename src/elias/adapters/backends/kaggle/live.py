@@ -4,6 +4,7 @@ time it is asked, so it is asked as seldom as the connection allows, and each li
 from __future__ import annotations
 
 import json
+import logging
 import threading
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -12,6 +13,8 @@ from typing import Any
 from elias.errors import EliasError
 from elias_trainer.contract import EVENT_PREFIX
 from elias_trainer.parcel import NOTE_PREFIX
+
+log = logging.getLogger("elias.kaggle")
 
 MOST_CUTS = 10
 """Connections in a row that brought nothing new; then the thread ends, and the next look begins another."""
@@ -30,19 +33,20 @@ class LiveLog:
         self._rest: list[str] = []
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
+        self._cuts = 0
         self.has_ended = False
-        """The log came to its own end: the session is over, or nearly."""
+        """The log was closed without an error: the session is over, or the way there is closed now and then."""
         self.notes_done = 0
         """How many of `notes` were acted on, for whoever acts on them."""
 
     @property
     def is_live(self) -> bool:
-        """Whether a connection is open, or being opened again: an end of the session will show."""
-        return self._thread is not None and self._thread.is_alive()
+        """Whether a connection is open: an end of the session will show."""
+        return self._thread is not None and self._thread.is_alive() and self._cuts == 0
 
     def watch(self) -> None:
-        """Go on reading, unless the log has ended; at once."""
-        if not (self.is_live or self.has_ended or self._stop.is_set()):
+        """Go on reading; at once."""
+        if not ((self._thread is not None and self._thread.is_alive()) or self._stop.is_set()):
             self._thread = threading.Thread(target=self._read, name="kaggle-log", daemon=True)
             self._thread.start()
 
@@ -66,22 +70,25 @@ class LiveLog:
         self._stop.set()
 
     def _read(self) -> None:
-        cuts = 0
-        while cuts < MOST_CUTS:
-            known, number = self._count, 0
+        self._cuts = 0
+        while self._cuts < MOST_CUTS:
+            known = self._count
             try:
-                for number, line in enumerate(self._open(), start=1):
-                    if self._stop.is_set():
-                        return
-                    if number > self._count:
-                        self._take(line)
-                        self._count = number
-                self.has_ended = True
+                self._read_once()
+            except EliasError as cut:
+                log.debug("kaggle.log_cut what=%s", cut.what)
+            self._cuts = 0 if self._count > known else self._cuts + 1
+            if self._stop.wait(self._wait_s * 2 ** min(self._cuts, 6)):
                 return
-            except EliasError:
-                cuts = 0 if number > known else cuts + 1
-            if self._stop.wait(self._wait_s * 2 ** min(cuts, 6)):
+
+    def _read_once(self) -> None:
+        for number, line in enumerate(self._open(), start=1):
+            if self._stop.is_set():
                 return
+            if number > self._count:
+                self._take(line)
+                self._count, self._cuts, self.has_ended = number, 0, False
+        self.has_ended = True  # a proxy's limit looks the same: it is read on until somebody knows better
 
     def _take(self, line: str) -> None:
         """Only this thread writes, and always the text before its number: a reader never sees one without the other."""

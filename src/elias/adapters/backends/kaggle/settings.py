@@ -74,7 +74,7 @@ class KaggleSettings:
     retry_wait: timedelta = timedelta(seconds=1)
     """Before the second try; twice as long before each further one."""
     poll_every: timedelta = timedelta(seconds=20)
-    """A session's state is asked for so often, and up to nine times as seldom while its log is open and nothing changes;
+    """A session's state is asked for so often, up to nine times as seldom while its log is open and nothing changes;
     before it begins, from an eighth of this on. What its log shows is looked at at once."""
 
     @classmethod
