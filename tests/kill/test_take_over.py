@@ -38,6 +38,7 @@ def shell(tmp_path: Path) -> Iterator[ModuleType]:
         process.kill()
 
 
+@pytest.mark.slow
 def test_a_node_ends_the_run_of_one_that_is_lost_with_its_disk_and_gives_the_same_adapter(
     postgres: str, tmp_path: Path, shell: ModuleType
 ) -> None:

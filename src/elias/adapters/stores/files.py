@@ -166,5 +166,5 @@ def _chunks_of(read: Callable[[int], bytes]) -> Iterator[bytes]:
 
 
 def _one_at_a_time(connection: sa.Connection) -> None:
-    """Whoever names chunks and whoever removes those that nobody names wait for each other; on SQLite they do anyway."""
+    """Whoever names chunks and whoever removes those that nobody names take turns; on SQLite they do anyway."""
     connection.execute(sa.select(version_row.c.version).with_for_update())
