@@ -230,7 +230,7 @@ class DbosEngine:
         return body
 
     def _is_ours(self, workflow_id: str) -> bool:
-        """Whether no other node has adopted it. One can while this one lives, when the server forgot our name's lock."""
+        """Whether no other node has adopted it; one can while this one lives, when the server forgot our lock."""
         database = self._database()
         if not database.is_shared:
             return True
