@@ -38,7 +38,6 @@ QUICK = {
 
 QUICK_TESTS = (
     "runs_to_its_end_and_comes_home_whole",
-    "a_trainer_that_vanishes",
     "a_handle_nobody_knows",
     "no_step_is_lost_or_repeated[private]",
     "no_capacity_costs_nothing",
