@@ -1,0 +1,195 @@
+"""What somebody who knew the future could do at best: two linear programs over the seeded world, solved by HiGHS.
+
+Both are relaxations, so both are bounds and no plans: a run may be split at will over places and six-hour slots of
+time, moves cost nothing but their share of one start-up, machines die for nobody, and every price is its slot's lowest.
+What binds: a run is at one place at a time, only between its arrival and its deadline; machines and sessions at once;
+Kaggle's true hours of each week; inference's hours here; the true speeds; a run's own budget.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import highspy
+import numpy as np
+from planner_world import RECIPE, RunSpec, Simulation
+
+from elias.domain.label import Label
+from elias.domain.offer import Need, Offer
+from elias.testing.places.kinds import LikeKaggle, LikeThisMachine
+from elias.testing.places.world import HOUR, START, WEEK
+from elias_trainer.contract import BaseModel, Digest, Input, Job, Limits, Recipe, digest_bytes
+
+SLOT = 6 * HOUR
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Lane:
+    """One kind of machine."""
+
+    name: str
+    offer: Offer
+    at_once: int
+    backend: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Bound:
+    in_time: float
+    """No policy has more runs in time."""
+    least: dict[str, float]
+    """Dollars, at least, to have all of a named set of runs in time."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Column:
+    run: int
+    lane: int
+    slot: int
+    hours: float
+    """At the most."""
+    dollars: float
+    """An hour."""
+    share: float
+    """Of the run, done in an hour."""
+
+
+def clairvoyant(simulation: Simulation, sets: dict[str, Sequence[int]]) -> Bound:
+    """`sets` are numbers of runs by name. Raises RuntimeError where a set that was done is found impossible."""
+    columns = _columns(simulation)
+    everything = range(len(simulation.specs))
+    most = _solve(simulation, columns, everything, maximize=True)
+    least = {name: _solve(simulation, columns, numbers, maximize=False) for name, numbers in sets.items()}
+    return Bound(in_time=most, least=least)
+
+
+def _columns(simulation: Simulation) -> Sequence[_Column]:
+    found: list[_Column] = []
+    for number, spec in enumerate(simulation.specs):
+        for index, lane in enumerate(_lanes(simulation)):
+            if spec.budget is None and lane.offer.hourly.micro_usd:
+                continue
+            share = 1 / _whole_hours(simulation, spec, lane)
+            for slot in range((spec.arrives - START) // SLOT, (spec.deadline - START) // SLOT + 1):
+                begins, ends = max(spec.arrives, START + slot * SLOT), min(spec.deadline, START + (slot + 1) * SLOT)
+                if ends > begins:
+                    price = _price(simulation, lane, begins, ends)
+                    found.append(_Column(number, index, slot, (ends - begins) / HOUR, price, share))
+    return found
+
+
+def _lanes(simulation: Simulation) -> Sequence[Lane]:
+    found: list[Lane] = []
+    need = Need(base=BaseModel(reference=simulation.run_of(simulation.specs[0]).base.reference), recipe=RECIPE,
+                label=Label.PUBLIC, corpus_bytes=1000)  # fmt: skip
+    for name in simulation.allowed:
+        place = simulation.places[name]
+        for offer in place.now_offers(need):
+            at_once = 1 if isinstance(place, LikeThisMachine) else offer.concurrency
+            found.append(Lane(name=f"{name} {offer.variant}".strip(), offer=offer, at_once=at_once, backend=name))
+    return found
+
+
+def _whole_hours(simulation: Simulation, spec: RunSpec, lane: Lane) -> float:
+    """All of it there, with one start-up: whoever does a part there has at least that part of it."""
+    digest = Digest(digest_bytes(b""))
+    fields = {name: getattr(RECIPE, name) for name in RECIPE.__dataclass_fields__} | {"max_steps": spec.steps}
+    # no segment's start-up is quicker than the quickest that is drawn: none is counted
+    job = Job(run=spec.id, segment=spec.id, base=BaseModel(reference="none"), recipe=Recipe(**fields),
+              corpus=Input(path="corpus.jsonl", digest=digest), limits=Limits())  # fmt: skip
+    return simulation.places[lane.backend].truth(job, lane.offer).step_s * spec.steps / 3600
+
+
+def _price(simulation: Simulation, lane: Lane, begins: datetime, ends: datetime) -> float:
+    hourly = lane.offer.hourly.micro_usd / 1e6
+    if not lane.offer.variant.endswith(" spot"):
+        return hourly
+    # a session keeps the price of its beginning, which may be of a day before
+    hours = int((ends - begins) / HOUR) + 2 + 24
+    name = lane.offer.variant.removesuffix(" spot")
+    return hourly * min(simulation.world.share(name, ends - n * HOUR) for n in range(hours))
+
+
+def _solve(simulation: Simulation, every: Sequence[_Column], numbers: Sequence[int], *, maximize: bool) -> float:
+    wanted = set(numbers)
+    columns = [column for column in every if column.run in wanted]
+    if not wanted:
+        return 0.0
+    shares = sorted(wanted) if maximize else []
+    model = highspy.Highs()
+    model.setOptionValue("output_flag", False)
+    infinity = highspy.kHighsInf
+    cost = [0.0 if maximize else c.dollars for c in columns] + [-1.0] * len(shares)
+    for value, upper in zip(cost, [c.hours for c in columns] + [1.0] * len(shares), strict=True):
+        model.addVar(0.0, upper)
+        model.changeColCost(model.getNumCol() - 1, value)
+    in_share = {number: len(columns) + n for n, number in enumerate(shares)}
+    for terms, low, high in _rows(simulation, columns, sorted(wanted), in_share):
+        index = np.array([i for i, _ in terms], dtype=np.int32)
+        values = np.array([v for _, v in terms], dtype=np.float64)
+        model.addRow(-infinity if low is None else low, infinity if high is None else high, len(terms), index, values)
+    model.run()
+    if model.getModelStatus() != highspy.HighsModelStatus.kOptimal:
+        raise RuntimeError(f"seed {simulation.world.seed}: the bound has no solution: {model.getModelStatus()}")
+    value = float(model.getInfo().objective_function_value)
+    return -value if maximize else value
+
+
+Row = tuple[list[tuple[int, float]], float | None, float | None]
+
+
+def _rows(
+    simulation: Simulation, columns: Sequence[_Column], numbers: Sequence[int], in_share: dict[int, int]
+) -> list[Row]:
+    lanes = _lanes(simulation)
+    work, money = defaultdict(list), defaultdict(list)
+    one_place, machines, weekly = defaultdict(list), defaultdict(list), defaultdict(list)
+    for index, column in enumerate(columns):
+        work[column.run].append((index, column.share))
+        money[column.run].append((index, column.dollars))
+        one_place[column.run, column.slot].append((index, 1.0))
+        machines[column.lane, column.slot].append((index, 1.0))
+        if isinstance(simulation.places[lanes[column.lane].backend], LikeKaggle):
+            weekly[(column.slot * SLOT) // WEEK].append((index, 1.0))
+    found: list[Row] = []
+    for number in numbers:
+        terms = list(work[number])
+        if number in in_share:
+            found.append(([*terms, (in_share[number], -1.0)], 0.0, None))
+        else:
+            found.append((terms, 1.0, None))
+        budget = simulation.specs[number].budget
+        if budget is not None:
+            found.append((money[number], None, budget.micro_usd / 1e6))
+    for (number, slot), terms in one_place.items():
+        found.append((terms, None, _length(simulation.specs[number], slot)))
+    for (lane, slot), terms in machines.items():
+        found.append((terms, None, lanes[lane].at_once * _open_hours(simulation, lanes[lane], slot)))
+    found += [(terms, None, _week_hours(simulation, week)) for week, terms in weekly.items()]
+    return found
+
+
+def _length(spec: RunSpec, slot: int) -> float:
+    begins, ends = max(spec.arrives, START + slot * SLOT), min(spec.deadline, START + (slot + 1) * SLOT)
+    return (ends - begins) / HOUR
+
+
+def _open_hours(simulation: Simulation, lane: Lane, slot: int) -> float:
+    begins, ends = START + slot * SLOT, START + (slot + 1) * SLOT
+    if not isinstance(simulation.places[lane.backend], LikeThisMachine):
+        return SLOT / HOUR
+    taken = timedelta(0)
+    for spell in simulation.world.inference():
+        taken += max(timedelta(0), min(ends, spell.ends) - max(begins, spell.begins))
+    return (SLOT - taken) / HOUR
+
+
+def _week_hours(simulation: Simulation, week: int) -> float:
+    """A session counts to the week in which it began, so that one of the week before may reach in: it is let in."""
+    kaggle = simulation.places["kaggle"]
+    assert isinstance(kaggle, LikeKaggle)
+    reach = kaggle.sessions_at_once * (kaggle.session_limit / HOUR)
+    return simulation.world.quota(week, kaggle.least, kaggle.extra) / HOUR + reach

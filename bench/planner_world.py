@@ -1,0 +1,355 @@
+"""The real coordinator, stores and ledger of a node, in a simulated world: what the planner's benches drive."""
+
+from __future__ import annotations
+
+import math
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from elias.config import Config
+from elias.domain.corpus import Corpus
+from elias.domain.label import Label
+from elias.domain.offer import Need, Offer
+from elias.domain.run import Bounds, Run, RunState, Segment
+from elias.domain.spend import Caps
+from elias.ports.backend import Backend
+from elias.ports.durable import Steps
+from elias.services.estimate import forecast_new
+from elias.services.foresee import seen_so_far
+from elias.services.runs import Runs
+from elias.services.sightings import Seen
+from elias.services.spend import Purse
+from elias.services.train import WORKFLOW, Coordinator, Means, Pace
+from elias.testing.blobs import FolderBlobs
+from elias.testing.bundles import small_corpus
+from elias.testing.inline_engine import InlineMemory
+from elias.testing.places.engine import SimulatedEngine, SimulatedStop
+from elias.testing.places.kinds import RENTED, LikeKaggle, LikeSageMaker, LikeThisMachine
+from elias.testing.places.place import NoTrouble, SimulatedPlace, Trouble, TrueSpeed
+from elias.testing.places.session import ADAPTER
+from elias.testing.places.world import HOUR, START, NodeClock, World, WorldClock
+from elias.units import Money
+from elias.wiring.stores import Stores, open_stores
+from elias_trainer.contract import BaseModel, Digest, Job, Recipe, digest_file, write_whole
+
+BASE = "deepseek-ai/deepseek-coder-1.3b-instruct"
+ARRIVALS = "arrivals/1"
+CHECKPOINT_EVERY = timedelta(minutes=20)
+LONGEST_SILENCE = timedelta(hours=2)
+"""Between two polls of a segment that goes on, in simulated time; the coordinator's own pace at every change."""
+PLACE_ERROR, JOB_ERROR = 0.25, 0.08
+"""Of the logarithm: how far the true speed of a place, and of a job, is off the model's word."""
+T4_OFFER_HOURS = (3.0, 6.0, 24.0)
+"""Shortest, median and longest run, on the two T4s."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunSpec:
+    number: int
+    arrives: datetime
+    steps: int
+    deadline: datetime
+    budget: Money | None
+
+    @property
+    def id(self) -> str:
+        return f"sim-{self.number:04d}"
+
+
+RECIPE = Recipe(batch_size=4, accumulation=4, sequence_length=1024)
+"""Of all runs, but for their steps."""
+
+
+def true_speed(world: World) -> Callable[[Job, Offer], TrueSpeed]:
+    """The model's own word before anything was seen, off by what was drawn for the place and for the job."""
+    kept: dict[str, Any] = {}
+
+    def truth(job: Job, offer: Offer) -> TrueSpeed:
+        if offer.accelerator not in kept:
+            kept[offer.accelerator] = forecast_new(_need(), offer)
+        told = kept[offer.accelerator]
+        off = world.random("place", offer.accelerator).gauss(0.0, PLACE_ERROR)
+        own = world.random("job", job.run).gauss(0.0, JOB_ERROR)
+        start = world.random("start", job.segment).gauss(0.0, 0.2)
+        return TrueSpeed(
+            step_s=round(told.step.likely * math.exp(off + own), 4),
+            load_s=round(told.overheads.start_up.likely * math.exp(start), 3),
+            precision="bf16" if "A10G" in offer.accelerator or "RTX 30" in offer.accelerator else "fp16",
+        )
+
+    return truth
+
+
+def make_places(world: World, clock: WorldClock, trouble: Trouble | None = None) -> dict[str, SimulatedPlace]:
+    common: dict[str, Any] = {"world": world, "clock": clock, "truth": true_speed(world)}
+    common["trouble"] = trouble or NoTrouble()
+    outages = {
+        "kaggle": world.outages("kaggle", timedelta(days=4), timedelta(minutes=30)),
+        "sagemaker": world.outages("sagemaker", timedelta(days=14), timedelta(minutes=20)),
+    }
+    return {
+        "local": LikeThisMachine(name="local", **common),
+        "kaggle": LikeKaggle(name="kaggle", outages=outages["kaggle"], **common),
+        "sagemaker": LikeSageMaker(name="sagemaker", outages=outages["sagemaker"], kinds=RENTED, **common),
+    }
+
+
+def draw_runs(world: World, count: int) -> Sequence[RunSpec]:
+    """Arrivals uniform over the weeks, sizes log-normal, deadlines tight to wide; one run in five has no money."""
+    drawn, found = world.random("runs"), list[RunSpec]()
+    kaggle = next(iter(make_places(world, WorldClock())["kaggle"].offers(_need())))
+    step_s = forecast_new(_need(), kaggle).step.likely
+    shortest, median, longest = T4_OFFER_HOURS
+    arrivals = sorted(START + drawn.random() * world.weeks * timedelta(weeks=1) for _ in range(count))
+    for number, arrives in enumerate(arrivals):
+        hours = min(longest, max(shortest, drawn.lognormvariate(math.log(median), 0.5)))
+        room = drawn.choice([1.5, 2.0, 3.0, 6.0]) * hours + drawn.uniform(6.0, 24.0)
+        found.append(
+            RunSpec(
+                number=number,
+                arrives=arrives.replace(microsecond=0),
+                steps=max(1, round(hours * 3600 / step_s)),
+                deadline=(arrives + room * HOUR).replace(microsecond=0),
+                budget=None if drawn.random() < 0.2 else Money.usd(drawn.choice([5, 15, 40])),
+            )
+        )
+    return found
+
+
+@dataclass(kw_only=True)
+class Simulation:
+    """One world and one node in it; `memory`, stores and places outlive a life of the node."""
+
+    home: Path
+    world: World
+    specs: Sequence[RunSpec]
+    places: Mapping[str, SimulatedPlace]
+    clock: WorldClock
+    make: Callable[[Means, Pace], Coordinator] = Coordinator
+    allowed: Sequence[str] = ("local", "kaggle", "sagemaker")
+    caps: Caps = field(default_factory=lambda: Caps(run=Money.usd(40)))
+    trouble: Trouble = field(default_factory=NoTrouble)
+    dress: Callable[[Stores], Any] = lambda stores: stores
+    """What a test puts around the stores."""
+    memory: InlineMemory = field(default_factory=InlineMemory)
+    wakes: Sequence[datetime] = ()
+    """Moments at which every step in the middle of a wait looks up."""
+
+    def __post_init__(self) -> None:
+        self.node_clock = NodeClock(self.clock)
+        self.patience: dict[str, datetime] = {}
+        self.blobs = FolderBlobs(self.home / "blobs")
+        self.open = open_stores(Config(home=self.home))
+        self.stores = self.dress(self.open)
+        self.corpus: Corpus = small_corpus(self.blobs, Label.PUBLIC, START)
+        self.stores.corpora.add(self.corpus)
+        self._seen: tuple[datetime, Seen] | None = None
+
+    def live(self) -> Node:
+        """A new life of the node: its process, its engine, its coordinator; all else is as it was left."""
+        return Node(self)
+
+    def close(self) -> None:
+        self.open.close()
+        shutil.rmtree(self.home, ignore_errors=True)
+
+    def run_of(self, spec: RunSpec) -> Run:
+        recipe = Recipe(**{f: getattr(RECIPE, f) for f in RECIPE.__dataclass_fields__} | {"max_steps": spec.steps})
+        return Run(
+            id=spec.id,
+            created_at=spec.arrives,
+            strategy="hybrid",
+            base=BaseModel(reference=BASE),
+            recipe=recipe,
+            corpus=self.corpus.digest,
+            label=Label.PUBLIC,
+            bounds=Bounds(by=spec.deadline, budget=spec.budget),
+            checkpoint_every=CHECKPOINT_EVERY,
+        )
+
+    def backends(self, strategy: str) -> Mapping[str, Backend]:
+        return {name: self.places[name] for name in self.allowed}
+
+    def seen(self) -> Seen:
+        """Read from the store every two simulated hours: it is the same for all runs."""
+        now = self.clock.now()
+        if self._seen is None or now - self._seen[0] > 2 * HOUR:
+            self._seen = (now, seen_so_far(self.stores.runs))
+        return self._seen[1]
+
+    def finish(self, run: Run, segments: Sequence[Segment], out: Path) -> Digest:
+        return digest_file(out / ADAPTER)
+
+    def purse(self) -> Purse:
+        return _OwnCaps(store=self.stores.spend, caps=lambda: self.caps, clock=self.node_clock)
+
+    def quiet(self, key: str) -> datetime | None:
+        """Until when the run's wait or its segment has no news; never past a moment at which all look up."""
+        now = self.clock.now()
+        wake = min((at for at in self.wakes if at > now), default=None)
+        if (until := self.patience.get(key)) is not None:
+            return min(until, wake) if wake else until
+        segments = self.open.runs.segments(key)
+        if not segments or segments[-1].state.is_final or segments[-1].handle is None:
+            return None
+        place = self.places[segments[-1].backend]
+        if place.is_out():
+            return None
+        change = place.next_change(segments[-1].handle) or now + timedelta(minutes=10)
+        return min(at for at in (change, now + LONGEST_SILENCE, wake) if at is not None)
+
+
+class _OwnCaps(Purse):
+    """A run without a budget spends nothing, whatever the node allows the others."""
+
+    def _caps(self, run: Run) -> Caps:
+        return super()._caps(run) if run.bounds.budget is not None else Caps()
+
+
+class Node:
+    def __init__(self, simulation: Simulation) -> None:
+        self.simulation = sim = simulation
+        self.engine = SimulatedEngine(sim.clock, sim.memory)
+        means = Means(
+            runs=sim.stores.runs,
+            corpora=sim.stores.corpora,
+            blobs=sim.blobs,
+            backends=sim.backends,
+            archive=lambda path: write_whole(path, b"in place of the trainer's archive"),
+            finish=sim.finish,
+            folders=sim.home / "runs",
+            clock=sim.node_clock,
+            node="simulated",
+            purse=sim.purse(),
+            seen=sim.seen,
+        )
+        self.coordinator = sim.make(means, Pace(checkpoint_every=CHECKPOINT_EVERY))
+        self.coordinator.follower.stopping = SimulatedStop(self.engine, sim.clock, sim.quiet)
+        self.runs = Runs(store=sim.stores.runs, engine=self.engine, backends=sim.backends, clock=sim.node_clock)
+        self.engine.register(WORKFLOW, self.carry)
+        self.engine.register(ARRIVALS, self.arrive)
+
+    def work(self) -> None:
+        """Until everything has ended."""
+        self.engine.launch()
+        self.engine.start(ARRIVALS, "arrivals")
+        self.engine.join()
+        self.engine.stop()
+
+    def carry(self, steps: Steps, key: str) -> None:
+        self.coordinator.carry(_Patient(steps, self.simulation), key)
+
+    def arrive(self, steps: Steps, key: str) -> None:
+        for spec in self.simulation.specs:
+            now = self.simulation.clock.now()
+            steps.sleep(max(timedelta(0), spec.arrives - now))
+            steps.step("begin", lambda spec=spec: self.runs.begin(self.simulation.run_of(spec)))
+
+
+class _Patient:
+    """Tells the simulation how long a step named `wait` will wait, so that it is slept through at once."""
+
+    def __init__(self, steps: Steps, simulation: Simulation) -> None:
+        self._steps, self._simulation = steps, simulation
+
+    def step(self, name: str, function: Callable[..., Any], *arguments: Any) -> Any:
+        if name == "wait":
+            run, until = arguments
+            until_true = datetime.fromisoformat(until) - self._simulation.node_clock.skew
+            self._simulation.patience[run] = until_true
+        try:
+            return self._steps.step(name, function, *arguments)
+        finally:
+            if name == "wait":
+                self._simulation.patience.pop(arguments[0], None)
+
+    def sleep(self, span: timedelta) -> None:
+        self._steps.sleep(span)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Outcome:
+    """Of one run."""
+
+    spec: RunSpec
+    state: RunState
+    is_in_time: bool
+    """All its steps, by its deadline."""
+    spent: Money
+    hours: float
+    """Of accelerators, by the places' own books."""
+    useful_hours: float
+    """Of steps that are in the last checkpoint or the adapter."""
+    reason: str | None
+    places: tuple[str, ...]
+
+
+def outcomes(simulation: Simulation) -> Sequence[Outcome]:
+    stores, found = simulation.open, list[Outcome]()
+    spent: dict[str, int] = {}
+    for account in stores.spend.accounts():
+        spent[account.claim.run] = spent.get(account.claim.run, 0) + account.spent.micro_usd
+    sessions: dict[str, list[Any]] = {}
+    for place in simulation.places.values():
+        for session in place.sessions.values():
+            sessions.setdefault(session.job.run, []).append(session)
+    for spec in simulation.specs:
+        run, segments = stores.runs.get(spec.id), stores.runs.segments(spec.id)
+        own = sessions.get(spec.id, [])
+        last = segments[-1] if segments else None
+        done = run.state is RunState.DONE and last is not None and _steps_done(own, last) >= spec.steps
+        in_time = done and last is not None and last.ended_at is not None and last.ended_at <= spec.deadline
+        useful = sum(max(0, _kept(segments, s) - s.start_step) * s.terms.step_s for s in own if s.terms) / 3600
+        found.append(
+            Outcome(
+                spec=spec,
+                state=run.state,
+                is_in_time=in_time,
+                spent=Money(spent.get(spec.id, 0)),
+                hours=sum(s.hours(simulation.clock.now()) for s in own),
+                useful_hours=useful,
+                reason=run.reason,
+                places=tuple(f"{s.backend}{'/' + s.offer if s.offer else ''}" for s in segments),
+            )
+        )
+    return found
+
+
+def _steps_done(sessions: Sequence[Any], last: Segment) -> int:
+    return next((s.kept_step(s.ends_at) for s in sessions if s.key == last.key and s.ends_at), 0)
+
+
+def _kept(segments: Sequence[Segment], session: Any) -> int:
+    own = next((s for s in segments if s.key == session.key), None)
+    return own.end.step if own and own.end else session.start_step
+
+
+def _need() -> Need:
+    return Need(base=BaseModel(reference=BASE), recipe=RECIPE, label=Label.PUBLIC, corpus_bytes=1000)
+
+
+def fresh(
+    home: Path,
+    seed: int,
+    *,
+    runs: int,
+    weeks: int = 8,
+    trouble: Trouble | None = None,
+    places: Callable[[World, WorldClock], dict[str, SimulatedPlace]] | None = None,
+    **given: Any,
+) -> Simulation:
+    world, clock = World(seed=seed, weeks=weeks), WorldClock()
+    made = places(world, clock) if places else make_places(world, clock, trouble)
+    return Simulation(
+        home=home,
+        world=world,
+        specs=draw_runs(world, runs),
+        places=made,
+        clock=clock,
+        trouble=trouble or NoTrouble(),
+        **given,
+    )
