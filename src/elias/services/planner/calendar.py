@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import NamedTuple
@@ -93,7 +92,8 @@ class Calendar:
         if offer.left is None:
             return [(0, self.end, None)]
         first = self.end if offer.refreshes_at is None else min(max(0, self.at(offer.refreshes_at)), self.end)
-        found, opens, closes, number = [], 0, first, 0
+        found: list[tuple[int, int, tuple[str, int] | None]] = []
+        opens, closes, number = 0, first, 0
         while opens < self.end:
             holds = offer.left if number == 0 else place.refill or timedelta(0)
             period = (quota, number)
@@ -102,7 +102,7 @@ class Calendar:
             found.append((opens, closes, period))
             number += 1
             opens, closes = closes, min(closes + place.refresh_every // _MICROSECOND, self.end)
-        return found  # type: ignore[return-value]
+        return found
 
     def _full(self, key: str) -> list[tuple[int, int]]:
         """When as many sessions run as may."""
@@ -116,12 +116,12 @@ def _account(backend: str) -> str:
 
 
 def _at_least(sessions: list[tuple[int, int]], count: int) -> list[tuple[int, int]]:
-    edges: Mapping[int, int] = defaultdict(int)
+    """The spans in which so many sessions run."""
     changes = sorted([(start, 1) for start, _ in sessions] + [(end, -1) for _, end in sessions])
-    del edges
-    found, running, since = [], 0, None
     if count <= 0:
         return [(0, 1 << 62)]
+    found: list[tuple[int, int]] = []
+    running, since = 0, None
     for moment, change in changes:
         running += change
         if running >= count and since is None:
