@@ -34,6 +34,7 @@ QUICK = {
 
 LONG = (
     "test_a_final_state_stays",
+    "test_cancelling_keeps_the_checkpoint",
     "test_fetching_twice_changes_nothing",
     "test_a_changed_checkpoint_is_refused_by_name",
     "refused_before_anything_is_copied[shared]",
