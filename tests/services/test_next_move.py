@@ -116,3 +116,9 @@ def test_time_is_counted_over_all_segments_and_never_runs_below_the_last_one():
     assert time_left(bounds, [used, used, used], NOW) == timedelta(seconds=1)
     assert time_left(Bounds(), [used], NOW) is None
     assert time_left(replace(bounds, by=NOW + timedelta(minutes=1)), [], NOW) == timedelta(minutes=1)
+
+
+def test_a_segment_that_made_way_never_counts_however_little_it_did():
+    assert not counts_as_failure(segment(1, SegmentState.PAUSED, kind=FailureKind.PREEMPTED))
+    assert counts_as_failure(segment(1, SegmentState.FAILED, kind=FailureKind.PREEMPTED))
+    assert counts_as_failure(segment(1, SegmentState.PAUSED))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from hypothesis import given
@@ -107,3 +108,12 @@ def test_every_offer_is_taken_or_has_its_reason_and_no_rule_is_broken(found, lab
             assert budget is not None and segment.reserve <= budget
     if not plan.segments:
         assert plan.reason
+
+
+def test_a_place_that_is_closed_for_now_is_waited_for_and_the_first_to_open_counts():
+    soon, later = NOW + timedelta(minutes=1), NOW + timedelta(hours=1)
+    held = offer("here", refused="inference needs this machine", refused_until=soon)
+    plan = plan_segment(ask(), [held, offer("far", refused="down", refused_until=later), RENTED])
+    assert (plan.segments, plan.wait_until) == ((), soon)
+    assert plan.reason and "here: inference needs this machine" in plan.reason
+    assert plan_segment(ask(), [replace(held, refused_until=None)]).wait_until is None

@@ -39,6 +39,12 @@ def gpus() -> tuple[Gpu, ...]:
         pynvml.nvmlShutdown()
 
 
+def on_battery() -> bool:
+    """Whether it runs on a battery now; False where there is none, or nobody can say."""
+    battery = psutil.sensors_battery() if hasattr(psutil, "sensors_battery") else None
+    return battery is not None and battery.power_plugged is False
+
+
 def threads_available() -> int:
     """CPU threads that this process may use: fewer than the machine has inside a container or under taskset."""
     process = psutil.Process()

@@ -28,6 +28,7 @@ DEFAULT_FILE = """\
 # lease = "30s"                 # a trainer that nobody asks after for this long pauses by itself
 # allow_code = false            # whether Python code that comes with a model may run
 # threads = 4                   # default: all that the process may use
+# on_battery = false            # whether a node trains here while this machine runs on its battery
 
 [budget]
 # run = "20usd"                 # caps on money, none by default; without this one a run spends only its own --budget
@@ -52,6 +53,9 @@ DEFAULT_FILE = """\
 # canary = "Say hello."
 # drain = "30s"
 # silent_for = "30s"
+# queue_bound = 2               # with more requests at the gateway, training on this machine makes way
+# latency_bound = "10s"         # and where an answer takes longer to begin
+# calm_for = "1m"               # before it comes back
 
 # Each backend has a table of its own, such as [backends.local]; docs/configuration.md lists what belongs in it.
 """

@@ -44,6 +44,8 @@ class Training:
     allow_code: bool = False
     threads: int | None = None
     """CPU threads for a trainer; None is all that the process may use."""
+    on_battery: bool = False
+    """Whether a node trains on this machine while that runs on its battery."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -75,6 +77,12 @@ class Serving:
     canary: str = "Say hello."
     drain: timedelta = timedelta(seconds=30)
     silent_for: timedelta = timedelta(seconds=30)
+    queue_bound: int = 2
+    """Requests at the gateway; with more, training on this machine makes way."""
+    latency_bound: timedelta = timedelta(seconds=10)
+    """Until an answer begins; where one takes longer, training on this machine makes way."""
+    calm_for: timedelta = timedelta(minutes=1)
+    """How long both bounds are kept before training comes back."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -64,3 +64,5 @@ class Offer:
     """Whether its backend encrypts `private` data before it leaves."""
     refused: str | None = None
     """Why it cannot take this need, and what would change that; None takes it."""
+    refused_until: datetime | None = None
+    """When it is worth asking again, where the refusal passes by itself."""

@@ -139,6 +139,23 @@ class CanPause(Protocol):
 
 
 @runtime_checkable
+class RunsHere(Protocol):
+    """A place on this very machine, which its own inference may need back."""
+
+    def make_way(self, handle: str, why: str) -> None:
+        """Within 10 s its trainer uses none of this machine's processors; all finished steps are kept.
+
+        Called about twice a second until the segment has ended, which it does `paused`, with `why` in its failure of
+        kind `preempted`. Of no effect on one that has ended; one that waits for its turn ends without being begun.
+        """
+        ...
+
+    def come_back(self, handle: str) -> None:
+        """The machine is free again: whatever was left standing in `make_way` goes on to its end."""
+        ...
+
+
+@runtime_checkable
 class CanForget(Protocol):
     def forget(self, handle: str) -> None:
         """Drop the files of an ended segment that came home; `poll` still knows how it ended."""

@@ -87,11 +87,17 @@ def newest_checkpoint(segments: Sequence[Segment]) -> Checkpoint | None:
 
 def counts_as_failure(segment: Segment) -> bool:
     """Whether trying the same again would be in vain, or nearly."""
-    if segment.state is SegmentState.DONE:
+    if segment.state is SegmentState.DONE or made_way(segment):
         return False
     if segment.failure and segment.failure.kind not in CURABLE:
         return True
     return segment.end is None or (segment.start is not None and segment.end.step <= segment.start.step)
+
+
+def made_way(segment: Segment) -> bool:
+    """Whether it ended because its machine was wanted back: that says nothing against trying again."""
+    is_taken = segment.failure is not None and segment.failure.kind is FailureKind.PREEMPTED
+    return segment.state is SegmentState.PAUSED and is_taken
 
 
 def time_spent(segments: Sequence[Segment]) -> timedelta:

@@ -56,7 +56,7 @@ def plan_segment(ask: Ask, offers: Sequence[Offer]) -> Plan:
     fits = [offer for n, offer in enumerate(offers) if n not in reasons]
     not_taken = [NotTaken(offer=offers[n], why=why) for n, why in reasons.items()]
     if not fits:
-        wait_until = min((o.refreshes_at for o in offers if _is_used_up(o) and o.refreshes_at), default=None)
+        wait_until = min((moment for offer in offers if (moment := _opens_at(offer))), default=None)
         # a place with many machines says of most of them the same
         each = dict.fromkeys(f"{taken.offer.backend}: {taken.why}" for taken in not_taken)
         reason = "; ".join(each) or "no place is configured"
@@ -138,6 +138,13 @@ def _why_not(ask: Ask, offer: Offer) -> str | None:
 
 def _is_used_up(offer: Offer) -> bool:
     return offer.left is not None and offer.left < SHORTEST
+
+
+def _opens_at(offer: Offer) -> datetime | None:
+    """When one that is closed now opens by itself."""
+    if offer.refused and offer.refused_until:
+        return offer.refused_until
+    return offer.refreshes_at if _is_used_up(offer) else None
 
 
 def _preference(offer: Offer) -> tuple[Money, timedelta, float, str]:

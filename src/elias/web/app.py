@@ -24,7 +24,7 @@ def make_app(
     node: Node, *, token: str, is_local: bool, stop: Callable[[], None], limits: Limits | None = None
 ) -> ASGIApp:
     """`is_local` is whether it listens on loopback alone; `stop` ends the node."""
-    gateway = Gateway(node.service.route, limits)
+    gateway = Gateway(node.service.route, limits, node.demand)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:

@@ -20,6 +20,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import Message, Receive, Scope, Send
 
+from elias.services.demand import DemandMeter
 from elias.services.route import Route, Running
 
 ALIAS = "elias"
@@ -53,8 +54,9 @@ class Sorry(Exception):
 class Gateway:
     """`handle(path)` is an ASGI application for one of the engine's calls."""
 
-    def __init__(self, route: Route, limits: Limits | None = None) -> None:
+    def __init__(self, route: Route, limits: Limits | None = None, meter: DemandMeter | None = None) -> None:
         self._route, self._limits = route, limits or Limits()
+        self._meter = meter or DemandMeter()
         self._turns = asyncio.Semaphore(self._limits.at_once)
         self.under_way = 0
         self.waiting = 0
@@ -93,11 +95,17 @@ class Gateway:
 
     async def answer(self, path: str, body: dict[str, Any], send: Send) -> None:
         """Raises Sorry while nothing was sent yet."""
-        async with self._turn():
-            for _ in range(_TRIES):
-                async with self._entered(body) as running:
-                    if await self._relay(running, path, {**body, "model": running.name}, send):
-                        return
+        with self._meter.request() as begun:
+
+            async def told(message: Message) -> None:
+                begun()
+                await send(message)
+
+            async with self._turn():
+                for _ in range(_TRIES):
+                    async with self._entered(body) as running:
+                        if await self._relay(running, path, {**body, "model": running.name}, told):
+                            return
         raise Sorry(503, "the engine ended while it answered, again and again; `elias status` says more")
 
     async def _relay(self, running: Running, path: str, body: dict[str, Any], send: Send) -> bool:

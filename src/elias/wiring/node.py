@@ -9,7 +9,7 @@ import os
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import IO, Any
@@ -18,15 +18,18 @@ from elias import __version__
 from elias.config.schema import Config
 from elias.domain.run import RunState
 from elias.errors import EliasError, Refused
+from elias.services.demand import DemandMeter
 from elias.services.deploy import DeployService
 from elias.services.keep_alive import KeepAlive
 from elias.services.orphans import OrphanWatch
 from elias.services.route import Route, Running
+from elias.services.yielding import Yielder
 from elias.units import Clock, rfc3339
 from elias.wiring.deploy import deploy_policy, deploy_service
 from elias.wiring.orphans import elsewhere, orphan_watch, troubles
 from elias.wiring.stores import Stores, open_engine, open_stores
 from elias.wiring.train import Training, make_training
+from elias.wiring.yielding import yielder
 from elias_trainer.contract import write_whole
 
 NODE_FILE = "node.json"
@@ -50,6 +53,10 @@ class Node:
     """What does not work, each in one line with its fix."""
     watch: OrphanWatch | None = None
     """Over what goes on elsewhere in this node's name."""
+    demand: DemandMeter = field(default_factory=DemandMeter)
+    """Of the gateway."""
+    yielder: Yielder | None = None
+    """Lets training on this machine make way for inference."""
 
     def start(self) -> None:
         """Carry runs on and bring the model into service; both go on in the background."""
@@ -58,11 +65,15 @@ class Node:
         except EliasError as error:
             self.degraded.append(f"training does not run: {error.what} ({error.fix})")
         self.keep_alive.start()
+        if self.yielder:
+            self.yielder.start()
         if self.watch:
             self.watch.start()
 
     def close(self) -> None:
         """Within 10 s."""
+        if self.yielder:
+            self.yielder.stop()
         if self.watch:
             self.watch.stop()
         self.keep_alive.stop()
@@ -100,7 +111,7 @@ def open_node(config: Config, url: str) -> Iterator[Node]:
     clock = SystemClock()
     with open_stores(config) as stores:
         service = deploy_service(config, stores, Route())
-        training = make_training(config, stores, open_engine(config))
+        training, demand = make_training(config, stores, open_engine(config)), DemandMeter()
         node = Node(
             config=config,
             url=url,
@@ -112,6 +123,8 @@ def open_node(config: Config, url: str) -> Iterator[Node]:
             training=training,
             degraded=[],
             watch=orphan_watch(config, training, clock),
+            demand=demand,
+            yielder=yielder(config, training, demand),
         )
         try:
             yield node

@@ -28,6 +28,7 @@ from elias.services.run_share import RunShare
 from elias.services.runs import Runs, Wanted, new_run
 from elias.services.train import WORKFLOW, Coordinator, Means, Pace
 from elias.units import Clock
+from elias.wiring.guard import GuardedPlaces
 from elias.wiring.plugins import load_plugin, plugin_names
 from elias.wiring.spend import open_purse
 from elias.wiring.stores import Stores, missing_node_package, open_engine, open_stores
@@ -38,6 +39,8 @@ log = logging.getLogger("elias.backends")
 RUNS_FOLDER = "runs"
 BASES_FOLDER = "cache/bases"
 HYBRID = "hybrid"
+KIND = "kind"
+"""In a backend's table: which installed backend it is, where that is not the table's own name."""
 TRY_AGAIN_S = 60.0
 """A place that could not be made is not tried again sooner: finding no credentials takes a second."""
 REAL_BASE = "deepseek-ai/deepseek-coder-6.7b-instruct"
@@ -62,6 +65,7 @@ class Training:
     engine: DurableEngine
     coordinator: Coordinator
     runs: Runs
+    places: GuardedPlaces
     _is_launched: bool = field(default=False)
 
     def launch(self) -> None:
@@ -106,7 +110,7 @@ def make_training(config: Config, stores: Stores, engine: DurableEngine, parts: 
 
     parts = parts or _real_parts(config, stores)
     clock = parts.clock or SystemClock()
-    backends = Backends(config, clock)
+    backends = GuardedPlaces(config=config, clock=clock, places=Backends(config, clock))
     means = Means(
         runs=stores.runs,
         corpora=stores.corpora,
@@ -123,7 +127,7 @@ def make_training(config: Config, stores: Stores, engine: DurableEngine, parts: 
     )
     pace = Pace(lease=config.training.lease, checkpoint_every=config.training.checkpoint_every)
     runs = Runs(store=stores.runs, engine=engine, backends=backends, clock=clock, node=config.node.name)
-    return Training(stores=stores, engine=engine, coordinator=Coordinator(means, pace), runs=runs)
+    return Training(stores=stores, engine=engine, coordinator=Coordinator(means, pace), runs=runs, places=backends)
 
 
 class Backends:
@@ -143,14 +147,15 @@ class Backends:
     def make(self, name: str) -> Backend:
         """Ready or not. Raises NotFound, MissingPackage, ConfigError."""
         if name not in self.made:
-            self.made[name] = load_plugin("elias.backends", name)(backend_context(self.config, name, self.clock))
+            kind = str(self.config.backends.get(name, {}).get(KIND, name))
+            self.made[name] = load_plugin("elias.backends", kind)(backend_context(self.config, name, self.clock))
         return self.made[name]
 
     def _ready(self) -> Mapping[str, Backend]:
         """This machine, what is configured, and what else finds its credentials; `elias offers` shows the others."""
         wanted = dict.fromkeys(["local", *self.config.backends])
         found = Places(self.make)
-        for name in dict.fromkeys([*wanted, *plugin_names("elias.backends")]):
+        for name in dict.fromkeys([*wanted, *place_names(self.config)]):
             if time.monotonic() - self.failed.get(name, -math.inf) < TRY_AGAIN_S:
                 continue
             try:
@@ -162,6 +167,12 @@ class Backends:
             if name in wanted or not isinstance(backend, HasCredentials) or backend.has_credentials():
                 found[name] = backend
         return found
+
+
+def place_names(config: Config) -> tuple[str, ...]:
+    """Every installed backend and every configured one; a kind that only serves under other names is left out."""
+    kinds = {str(table[KIND]) for table in config.backends.values() if KIND in table}
+    return tuple(sorted((set(plugin_names("elias.backends")) - kinds) | set(config.backends)))
 
 
 class Places(dict[str, Backend]):
@@ -228,7 +239,7 @@ def write_trainer_archive(path: Path) -> None:
 
 def _settings(config: Config, name: str) -> Mapping[str, Any]:
     """The user's own table; this machine's also knows the node's threads and where bases are kept."""
-    own = config.backends.get(name, {})
+    own = {key: value for key, value in config.backends.get(name, {}).items() if key != KIND}
     if name != "local":
         return own
     return {"threads": config.training.threads, "cache": str(config.home / BASES_FOLDER), **own}

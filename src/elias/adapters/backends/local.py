@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from elias.adapters.backends import making_way
 from elias.adapters.backends.bundle import refuse_by_label, verify_bundle
 from elias.adapters.backends.last_words import last_words
 from elias.adapters.backends.launching import Launching, LocalSettings, read_json, touch
@@ -82,7 +83,7 @@ class LocalBackend:
         identity = self._identity(handle)
         if identity is None and not self.launching.launch_if_free(segment):
             if (segment / "unwanted").exists():
-                return self._end(handle, SegmentState.CANCELLED)
+                return self._how_it_ended(handle)
             return Status(state=SegmentState.PENDING, note="waits: another segment trains on this machine")
         identity = self._identity(handle)
         if identity is None or identity.is_alive():
@@ -113,8 +114,17 @@ class LocalBackend:
         identity = self._identity(handle)
         if identity is not None:
             identity.signal_group(signal.SIGTERM)
+            self.come_back(handle)
         elif (self._segment(handle) / "order.json").exists():
             self.cancel(handle)
+
+    def make_way(self, handle: str, why: str) -> None:
+        segment = self._segment(handle)
+        if (segment / "order.json").exists() and not self.poll(handle).state.is_final:
+            making_way.ask(segment, self._identity(handle), why)
+
+    def come_back(self, handle: str) -> None:
+        making_way.thaw(self._segment(handle), self._identity(handle))
 
     def renew(self, handle: str) -> None:
         order = read_json(self._segment(handle) / "order.json")
@@ -192,11 +202,20 @@ class LocalBackend:
         result, unwanted = read_result(segment / "out"), (segment / "unwanted").exists()
         if result and result.outcome is Outcome.DONE:
             return self._end(key, SegmentState.DONE, result)
+        if self._made_way(segment, result) and (why := making_way.why_it_made_way(segment)):
+            return self._end(key, SegmentState.PAUSED, result, why)
         if unwanted:
             return self._end(key, SegmentState.CANCELLED, result)
         if result and result.outcome is Outcome.PAUSED:
             return self._end(key, SegmentState.PAUSED, result)
         return self._end(key, SegmentState.FAILED, result, self._why_it_failed(segment, result))
+
+    def _made_way(self, segment: Path, result: Result | None) -> bool:
+        """Whether it ended as one does that was asked to pause, perhaps before it could listen."""
+        if result is not None:
+            return result.outcome is Outcome.PAUSED
+        ended = read_json(segment / "exit.json")
+        return (segment / "unwanted").exists() or ended is None or ended["code"] == -signal.SIGTERM
 
     def _why_it_failed(self, segment: Path, result: Result | None) -> SegmentFailure:
         if result and result.failure:

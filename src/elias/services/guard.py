@@ -1,0 +1,96 @@
+"""What stands before a place: what holds it back for now, and the breaker that leaves a silent one alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+from elias.domain.hold import Hold
+from elias.domain.offer import Need, Offer
+from elias.errors import BackendError, NotStarted
+from elias.ports.backend import Backend, Bundle, Status
+from elias.services.breaker import Breaker
+from elias.units import FREE
+
+Answer = TypeVar("Answer")
+NOT_SEEN = "not seen"
+"""The accelerator of an offer of a place that has not answered since this program began."""
+
+
+def nothing_holds() -> Hold | None:
+    return None
+
+
+class Guarded:
+    """The place itself, with all its powers, except that `offers` are refused while it is held or down.
+
+    What is under way there goes on as ever: a segment is polled, fetched and cancelled whatever the breaker says, and
+    each such call that fails is counted.
+    """
+
+    def __init__(
+        self, name: str, place: Backend, breaker: Breaker | None, hold: Callable[[], Hold | None] = nothing_holds
+    ) -> None:
+        self.name, self.place, self.breaker = name, place, breaker
+        self._hold = hold
+        self._known: Sequence[Offer] = ()
+        for power in dir(type(place)):  # on the object, where isinstance looks for a protocol's methods
+            if not power.startswith("_") and not hasattr(type(self), power) and callable(getattr(type(place), power)):
+                setattr(self, power, getattr(place, power))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.place, name)
+
+    def offers(self, need: Need) -> Sequence[Offer]:
+        if (hold := self._hold()) is not None:
+            return self._refused(self.place.offers(need), hold.why, hold.until)
+        if self.breaker is not None and (down := self.breaker.is_down()) is not None:
+            return self._refused(self._known, down.words, down.probe_at)
+        found = self._counted(lambda: self.place.offers(need), cures=True)
+        self._known = found
+        return found
+
+    def submit(self, key: str, bundle: Bundle, offer: Offer) -> str:
+        if offer.accelerator == NOT_SEEN:
+            raise BackendError(offer.refused or f"{self.name} is down", fix="nothing: it is asked again by itself")
+        return self._counted(lambda: self.place.submit(key, bundle, offer), cures=True)
+
+    def poll(self, handle: str) -> Status:
+        return self._counted(lambda: self.place.poll(handle))
+
+    def fetch(self, handle: str, into: Path) -> None:
+        self._counted(lambda: self.place.fetch(handle, into), cures=True)
+
+    def cancel(self, handle: str) -> None:
+        self._counted(lambda: self.place.cancel(handle), cures=True)
+
+    def _counted(self, call: Callable[[], Answer], *, cures: bool = False) -> Answer:
+        """`cures`: an answer says that the place is well; a poll may be answered from memory."""
+        try:
+            answer = call()
+        except BackendError as error:
+            if self.breaker is not None and error.is_worth_retry and not isinstance(error, NotStarted):
+                self.breaker.failed(error.what)
+            raise
+        if self.breaker is not None and cures:
+            self.breaker.worked()
+        return answer
+
+    def _refused(self, offers: Sequence[Offer], why: str, until: datetime | None) -> Sequence[Offer]:
+        return [replace(offer, refused=why, refused_until=until) for offer in offers] or [
+            Offer(
+                backend=self.name,
+                accelerator=NOT_SEEN,
+                accelerator_count=1,
+                memory_bytes=0,
+                tflops=None,
+                hourly=FREE,
+                longest=None,
+                left=None,
+                refused=why,
+                refused_until=until,
+            )
+        ]

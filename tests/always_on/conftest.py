@@ -1,0 +1,181 @@
+"""A real node in this process: its gateway on a port, its durable engine, the real trainer; the model is an echo."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+import psutil
+import pytest
+import uvicorn
+
+from elias.adapters.clock import SystemClock
+from elias.adapters.engines.ask import answers, ask
+from elias.config import Config
+from elias.config.schema import Serving
+from elias.domain.run import Run, RunState, Segment
+from elias.services.demand import DemandMeter
+from elias.services.deploy import DeployService
+from elias.services.keep_alive import KeepAlive
+from elias.services.launch import Means, Policy
+from elias.services.route import Route
+from elias.services.runs import Wanted, new_run
+from elias.testing.echo_engine import EchoEngine
+from elias.testing.engine_contract import wait_until
+from elias.web.app import make_app
+from elias.web.server import bind
+from elias.wiring.corpus import corpus_from_data, open_blobs
+from elias.wiring.node import Node
+from elias.wiring.stores import Stores, open_engine, open_stores
+from elias.wiring.train import Parts, make_training, write_trainer_archive
+from elias.wiring.yielding import yielder
+from elias_trainer.contract import BaseModel, Digest, Recipe, digest_file
+
+TRAIN_WITHIN_S = 120.0
+"""On a machine that is shared with many other tests."""
+
+
+def wait_long(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + TRAIN_WITHIN_S
+    while not holds():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.05)
+
+
+def chat(number: int) -> dict[str, object]:
+    question, answer = f"what is {number} and {number}?", f"it is {2 * number}"
+    return {"messages": [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]}
+
+
+@dataclass
+class Living:
+    """The node, and what a test does with it."""
+
+    node: Node
+    echo: EchoEngine
+    url: str
+    home: Path
+
+    def train(self, steps: int) -> Run:
+        chats = self.home / "chats.jsonl"
+        chats.write_text("".join(json.dumps(chat(n)) + "\n" for n in range(24)))
+        corpus = corpus_from_data(self.node.config, self.node.stores, chats)
+        recipe = Recipe(max_steps=steps, batch_size=1, sequence_length=64, rank=2)
+        run = new_run(Wanted(strategy="local", base=BaseModel(reference="tiny"), recipe=recipe), corpus, SystemClock())
+        self.node.training.runs.begin(run)
+        return run
+
+    def run(self, run: Run) -> Run:
+        return self.node.stores.runs.get(run.id)
+
+    def segments(self, run: Run) -> Sequence[Segment]:
+        return self.node.stores.runs.segments(run.id)
+
+    def step(self, run: Run) -> int:
+        """The newest that its trainers told of."""
+        events = [event for s in self.segments(run) for event in self.node.stores.runs.events(s.key)]
+        return max((int(event["step"]) for event in events if event["kind"] == "step"), default=0)
+
+    def until_step(self, run: Run, step: int) -> None:
+        wait_long(lambda: self.step(run) >= step)
+
+    def until_done(self, run: Run) -> Run:
+        wait_long(lambda: self.run(run).state.is_standing)
+        found = self.run(run)
+        assert found.state is RunState.DONE, found.reason
+        return found
+
+    def trainers(self) -> list[psutil.Process]:
+        """Those of this home that live."""
+        found = psutil.process_iter(["cmdline", "status"])
+        mine = [p for p in found if any(str(self.home) in word for word in p.info["cmdline"] or [])]
+        return [p for p in mine if p.info["status"] != psutil.STATUS_ZOMBIE]
+
+
+Open = Callable[..., Living]
+
+
+@pytest.fixture
+def echo() -> EchoEngine:
+    return EchoEngine()
+
+
+@pytest.fixture
+def open_living(tmp_path: Path, echo: EchoEngine) -> Iterator[Open]:
+    """Call it with [serving]'s settings; every node that it opened is closed at the end."""
+    closing: list[Callable[[], None]] = []
+
+    def make(name: str = "home", **serving: object) -> Living:
+        home = tmp_path / name
+        context = _living(Config(home=home, serving=Serving(**serving)), echo)  # type: ignore[arg-type]
+        living = context.__enter__()
+        closing.append(lambda: context.__exit__(None, None, None))
+        return living
+
+    yield make
+    for close in reversed(closing):
+        close()
+
+
+@contextmanager
+def _living(config: Config, echo: EchoEngine) -> Iterator[Living]:
+    with open_stores(config) as stores:
+        listener = bind("127.0.0.1", 0)
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        living = _make(config, stores, echo, url)
+        app = make_app(living.node, token="t" * 32, is_local=True, stop=lambda: None)
+        server = uvicorn.Server(uvicorn.Config(app, log_config=None, ws="none", timeout_graceful_shutdown=2))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()
+        living.node.start()
+        wait_until(living.node.service.route.is_up)
+        try:
+            yield living
+        finally:
+            server.should_exit = True
+            thread.join()
+            living.node.close()
+            for process in living.trainers():
+                process.kill()
+
+
+def _make(config: Config, stores: Stores, echo: EchoEngine, url: str) -> Living:
+    clock, blobs, demand = SystemClock(), open_blobs(config, stores), DemandMeter()
+
+    def finish(run: Run, segments: Sequence[Segment], out: Path) -> Digest:
+        return digest_file(out / "adapter" / "adapter_model.safetensors")
+
+    training = make_training(
+        config, stores, open_engine(config), Parts(archive=write_trainer_archive, finish=finish, blobs=blobs)
+    )
+    means = Means(
+        models=stores.models,
+        engines={"only": echo},
+        verify=lambda _: config.home,
+        ask=ask,
+        has_room=lambda: True,
+        logs=config.home / "logs",
+        answers=answers,
+    )
+    policy = Policy(default_bases=("small",), drain=timedelta(seconds=2))
+    service = DeployService(means, policy, Route())
+    node = Node(
+        config=config,
+        url=url,
+        clock=clock,
+        started_at=clock.now(),
+        stores=stores,
+        service=service,
+        keep_alive=KeepAlive(service, policy, clock),
+        training=training,
+        degraded=[],
+        demand=demand,
+        yielder=yielder(config, training, demand),
+    )
+    return Living(node=node, echo=echo, url=url, home=config.home)
