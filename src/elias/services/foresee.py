@@ -68,16 +68,26 @@ class Foresight:
         return Need(base=run.base, recipe=run.recipe, label=run.label, corpus_bytes=size, instance=run.instance)
 
     def _commitments(self, run: Run) -> Iterator[Commitment]:
-        """What other runs of this node train on now, until they are done or their segment is over."""
-        now = self.clock.now()
-        for other in self.runs.list():
-            if other.id == run.id or other.state is not RunState.RUNNING or run.node not in (None, other.node):
-                continue
-            for segment in self.runs.segments(other.id)[-1:]:
-                until = self._until(other, segment, now)
-                if until is not None and until > now:
+        """What other runs of this node train on now, until they are done or their segment is over; then those behind.
+
+        A run that waits with a segment sent stands in a place's queue: it begins when one of those before it ends.
+        """
+        now, ends = self.clock.now(), dict[str, list[datetime]]()
+        runs = [other for other in self.runs.list() if other.id != run.id and run.node in (None, other.node)]
+        for state in (RunState.RUNNING, RunState.WAITING):
+            for other in sorted((other for other in runs if other.state is state), key=lambda run: run.created_at):
+                for segment in self.runs.segments(other.id)[-1:]:
+                    until = self._until(other, segment, now)
+                    if until is None or until <= now:
+                        continue
                     place = place_name(segment.backend, segment.offer)
-                    yield Commitment(place=place, starts_at=now, span=until - now, is_in_quota=True)
+                    before = ends.setdefault(place, [])
+                    begins = now
+                    if state is RunState.WAITING and before:
+                        begins = before.pop(before.index(min(before)))
+                        until = begins + (segment.planned_for or until - now)
+                    before.append(until)
+                    yield Commitment(place=place, starts_at=begins, span=until - begins, is_in_quota=True)
 
     def _until(self, run: Run, segment: Segment, now: datetime) -> datetime | None:
         """None where it has ended, or where nobody knows when it will."""
