@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import math
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from elias.config import Config
-from elias.domain.corpus import Corpus
+from elias.domain.corpus import Example, Message, example_line
 from elias.domain.label import Label
 from elias.domain.offer import Need, Offer
 from elias.domain.run import Bounds, Run, RunState, Segment
@@ -39,9 +40,9 @@ from elias_trainer.contract import BaseModel, Digest, Job, Recipe, digest_file, 
 BASE = "deepseek-ai/deepseek-coder-1.3b-instruct"
 ARRIVALS = "arrivals/1"
 CHECKPOINT_EVERY = timedelta(minutes=20)
-LONGEST_SILENCE = timedelta(hours=2)
+LONGEST_SILENCE = timedelta(hours=4)
 """Between two polls of a segment that goes on, in simulated time; the coordinator's own pace at every change."""
-PLACE_ERROR, JOB_ERROR = 0.25, 0.08
+PLACE_ERROR, JOB_ERROR = 0.25, 0.03
 """Of the logarithm: how far the true speed of a place, and of a job, is off the model's word."""
 T4_OFFER_HOURS = (3.0, 6.0, 24.0)
 """Shortest, median and longest run, on the two T4s."""
@@ -145,7 +146,7 @@ class Simulation:
         self.blobs = FolderBlobs(self.home / "blobs")
         self.open = open_stores(Config(home=self.home))
         self.stores = self.dress(self.open)
-        self.corpus: Corpus = small_corpus(self.blobs, Label.PUBLIC, START)
+        self.corpus = replace(small_corpus(self.blobs, Label.PUBLIC, START), train=self.blobs.put(_full_examples()))
         self.stores.corpora.add(self.corpus)
         self._seen: tuple[datetime, Seen] | None = None
 
@@ -326,6 +327,13 @@ def _steps_done(sessions: Sequence[Any], last: Segment) -> int:
 def _kept(segments: Sequence[Segment], session: Any) -> int:
     own = next((s for s in segments if s.key == session.key), None)
     return own.end.step if own and own.end else session.start_step
+
+
+def _full_examples() -> BinaryIO:
+    """So few that copying them costs nothing, each as long as a sequence may be."""
+    question, answer = Message(role="user", content="?"), Message(role="assistant", content="word " * 900)
+    examples = (Example(id=f"e{n}", session="s", source="none", messages=(question, answer)) for n in range(8))
+    return io.BytesIO(b"".join(map(example_line, examples)))
 
 
 def _need() -> Need:

@@ -6,7 +6,7 @@ assumed says so in docs/planner-bench.md.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -52,6 +52,9 @@ class LikeKaggle(SimulatedPlace):
             ends = [s.ends_at for s in self.taken(free) if s.ends_at is not None]
             free = min([*ends, _week_end(free)])
         return None
+
+    def turns(self, now: datetime) -> Iterator[datetime]:
+        yield _week_end(now)
 
     def begin_now(self, session: Session, at: datetime) -> None:
         # the queue takes no session, and its minutes are not counted
@@ -168,6 +171,10 @@ class LikeThisMachine(SimulatedPlace):
                 return free
             free = min([s.ends_at for s in self.taken(free) if s.ends_at], default=busy.ends if busy else free)
         return None
+
+    def turns(self, now: datetime) -> Iterator[datetime]:
+        busy = spell_at(self.world.inference(), now)
+        yield busy.ends if busy else now + HOUR
 
     def begin_now(self, session: Session, at: datetime) -> None:
         self.begin(session, at)

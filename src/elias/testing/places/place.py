@@ -159,13 +159,20 @@ class SimulatedPlace:
         return {key: cost for key, session in ended.items() if (cost := self.cost(session, now)) > FREE}
 
     def next_change(self, handle: str) -> datetime | None:
-        """When a poll says something else than now; None where that is not known yet."""
+        """When a poll may say something else than now; None for what it does not know."""
         self._advance()
         session, now = self.sessions.get(handle), self.clock.now()
-        if session is None or session.begins_at is None:
+        if session is None:
             return None
-        moments = [session.begins_at, session.ends_at, *self._next_outage(now)]
-        return min((at for at in moments if at is not None and at > now), default=now)
+        if session.begins_at is None:
+            moments = [*(other.ends_at for other in self.taken(now)), *self.turns(now)]
+        else:
+            moments = [session.begins_at, session.ends_at]
+        return min((at for at in [*moments, *self._next_outage(now)] if at is not None and at > now), default=now)
+
+    def turns(self, now: datetime) -> Iterator[datetime]:
+        """When one that waits may begin, besides at the end of another."""
+        yield from ()
 
     def is_out(self) -> bool:
         return spell_at(self.outages, self.clock.now()) is not None

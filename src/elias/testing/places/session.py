@@ -158,10 +158,18 @@ class Session:
 
     @property
     def _finishes(self) -> bool:
-        yields = self.terms is not None and self.terms.yields_at is not None and self.terms.yields_at <= self._own_end()
-        last_word = self.job.limits.at_deadline is AtDeadline.FINISH and not yields
+        last_word = self.job.limits.at_deadline is AtDeadline.FINISH and not self._yields
         stop = self.job.limits.stop_at_step
         return self._last_step >= self.total or (last_word and (stop is None or self._last_step < stop))
+
+    @property
+    def _yields(self) -> bool:
+        """Whether inference comes before its time is over."""
+        assert self.terms is not None and self.begins_at is not None
+        if self.terms.yields_at is None:
+            return False
+        limit = self.job.limits.seconds
+        return limit is None or self.terms.yields_at < self.begins_at + timedelta(seconds=limit)
 
     def _own_end(self) -> datetime:
         assert self.terms is not None and self.begins_at is not None
