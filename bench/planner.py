@@ -14,14 +14,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Executor, ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
 
 from planner_bound import clairvoyant
-from planner_policies import POLICIES, Policy
+from planner_policies import POLICIES
 from planner_world import Outcome, fresh, outcomes
 
 MEMORY = Path("/dev/shm")
@@ -44,24 +44,24 @@ def main() -> int:
     missing = [(seed, *size) for seed in range(1, given.worlds + 1) if seed not in known]
     began = time.monotonic()
     with ProcessPoolExecutor(given.workers) as pool, given.out.open("a") as stream:
-        for number in range(0, len(missing), given.workers):
+        for asked in missing:
             if given.seconds is not None and time.monotonic() - began > given.seconds:
                 break
-            for line in pool.map(one_world, missing[number : number + given.workers]):
-                stream.write(json.dumps(line) + "\n")
-                stream.flush()
-                lines.append(line)
-                print(json.dumps({k: line[k] for k in ("seed", "runs", "in_time_at_most", "seconds")}), flush=True)
+            line = one_world(pool, *asked)
+            stream.write(json.dumps(line) + "\n")
+            stream.flush()
+            lines.append(line)
+            print(json.dumps({k: line[k] for k in ("seed", "runs", "in_time_at_most", "seconds")}), flush=True)
     print(table([line for line in lines if (line["runs"], line["weeks"]) == size and line["seed"] <= given.worlds]))
     return 0
 
 
-def one_world(asked: tuple[int, int, int]) -> dict[str, Any]:
+def one_world(pool: Executor, seed: int, runs: int, weeks: int) -> dict[str, Any]:
     """All policies in one world, and the bound."""
-    seed, runs, weeks = asked
-    began, found = time.monotonic(), dict[str, Any]()
-    for policy in POLICIES:
-        found[policy.name] = _measure(policy, seed, runs, weeks)
+    began, names = time.monotonic(), [policy.name for policy in POLICIES]
+    count = len(names)
+    told = pool.map(_measure, names, [seed] * count, [runs] * count, [weeks] * count)
+    found = dict(zip(names, told, strict=True))
     with tempfile.TemporaryDirectory(dir=_memory()) as home:
         simulation = fresh(Path(home), seed, runs=runs, weeks=weeks)
         bound = clairvoyant(simulation, {name: told["in_time"] for name, told in found.items()})
@@ -81,8 +81,8 @@ def one_world(asked: tuple[int, int, int]) -> dict[str, Any]:
     }
 
 
-def _measure(policy: Policy, seed: int, runs: int, weeks: int) -> dict[str, Any]:
-    began = time.monotonic()
+def _measure(name: str, seed: int, runs: int, weeks: int) -> dict[str, Any]:
+    began, policy = time.monotonic(), next(policy for policy in POLICIES if policy.name == name)
     with tempfile.TemporaryDirectory(dir=_memory()) as home:
         simulation = fresh(Path(home), seed, runs=runs, weeks=weeks, make=policy.coordinator(), allowed=policy.allowed)
         simulation.live().work()
