@@ -56,6 +56,11 @@ bench-kaggle: setup
 test-live-kaggle: setup
 	ELIAS_LIVE_KAGGLE=1 $(BIN)/python -m pytest -rs -s tests/adapters/kaggle/test_live.py
 
+# SageMaker: the whole strategy against the emulated service, one spot instance taken away on the way.
+.PHONY: demo-sagemaker
+demo-sagemaker: setup
+	$(BIN)/python demo/on_sagemaker.py
+
 # SageMaker: the smallest CPU job of the real one, with your own credentials; skipped visibly without.
 .PHONY: test-live-sagemaker
 test-live-sagemaker: setup

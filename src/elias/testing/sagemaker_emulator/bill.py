@@ -26,7 +26,7 @@ def cost_and_usage(body: Json, jobs: Iterable[Json], prices: Mapping[str, str]) 
         tags = {tag["Key"]: tag["Value"] for tag in job["Tags"]}
         if "BillableTimeInSeconds" in job and tags.get(wanted["Key"]) in wanted["Values"]:
             day = datetime.fromtimestamp(job["TrainingEndTime"], tz=UTC).date().isoformat()
-            totals[day, tags.get(group[0]["Key"], "")] += _cost(job, prices)
+            totals[day, tags.get(group[0]["Key"], "")] += cost_of_job(job, prices)
     days = list(_days(body["TimePeriod"]))
     first = int(body.get("NextPageToken") or 0)
     shown = [_period(day, totals, group[0]["Key"]) for day in days[first : first + PAGE]]
@@ -34,7 +34,8 @@ def cost_and_usage(body: Json, jobs: Iterable[Json], prices: Mapping[str, str]) 
     return {"ResultsByTime": shown, "GroupDefinitions": group, "DimensionValueAttributes": []} | more
 
 
-def _cost(job: Json, prices: Mapping[str, str]) -> Decimal:
+def cost_of_job(job: Json, prices: Mapping[str, str]) -> Decimal:
+    """USD of one that has ended."""
     resources = job["ResourceConfig"]
     hourly = Decimal(prices[resources["InstanceType"]])
     return hourly * int(resources["InstanceCount"]) * int(job["BillableTimeInSeconds"]) / 3600
