@@ -10,8 +10,7 @@ from elias.domain.label import Label
 from elias.domain.offer import Need, Offer
 from elias.domain.tier import TIERS, Machine, Tier, shortfalls, tier_of
 from elias.errors import EliasError
-from elias.wiring.plugins import plugin_names
-from elias.wiring.train import HYBRID, Backends, default_base
+from elias.wiring.train import HYBRID, Backends, default_base, place_names
 from elias_trainer.contract import BaseModel, Method, Recipe
 
 
@@ -43,7 +42,7 @@ def examine(config: Config) -> Examination:
     tier = tier_of(machine)
     next_tier = next((t for t in TIERS if TIERS.index(t) > _rank(tier)), None)
     base, _ = default_base(config)
-    places = tuple(_strategy(config, name, base) for name in plugin_names("elias.backends"))
+    places = tuple(_strategy(config, name, base) for name in place_names(config))
     return Examination(
         machine=machine,
         tier=tier,

@@ -19,9 +19,8 @@ from elias.services.offers import PlaceRows, ask_all, rows_of
 from elias.services.runs import Wanted
 from elias.services.workload import Work, work_of_corpus, work_unknown
 from elias.wiring.corpus import open_blobs
-from elias.wiring.plugins import plugin_names
 from elias.wiring.stores import Stores, open_stores
-from elias.wiring.train import Backends
+from elias.wiring.train import Backends, place_names
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,7 +50,7 @@ def list_offers(config: Config, wanted: Wanted, corpus: str | None, within: time
 def makers(config: Config) -> Mapping[str, partial[Backend]]:
     """Of every installed backend, ready or not."""
     backends = Backends(config)
-    return {name: partial(backends.make, name) for name in plugin_names("elias.backends")}
+    return {name: partial(backends.make, name) for name in place_names(config)}
 
 
 def work_of(config: Config, stores: Stores, corpus: Corpus, wanted: Wanted) -> Work:
