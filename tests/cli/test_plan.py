@@ -53,6 +53,17 @@ def test_cost_against_deadline_is_a_row_a_point(capsys):
     assert "fix: leave out --max-minutes" in capsys.readouterr().err
 
 
+def test_the_plan_and_the_curve_are_drawn_where_that_is_asked_for(tmp_path, capsys):
+    assert elias("plan --base tiny --steps 20 --by 30d --picture -") == 0
+    assert "█1" in capsys.readouterr().out
+    assert elias(f"plan --base tiny --steps 20 --picture {tmp_path / 'plan.svg'}") == 0
+    assert elias(f"plan --base tiny --steps 20 --what-if --json --picture {tmp_path / 'curve.png'}") == 0
+    assert json.loads(capsys.readouterr().out.partition("[")[2].join(("[", "")))
+    assert (tmp_path / "plan.svg").stat().st_size > 1000 and (tmp_path / "curve.png").stat().st_size > 1000
+    assert elias("plan --base tiny --steps 20 --picture plan.gif") == 2
+    assert "fix: end its name with .svg or .png" in capsys.readouterr().err
+
+
 def test_standing_runs_are_planned_one_after_another_on_the_only_place(capsys):
     assert elias("plan --queue") == 3
     assert "no run waits or trains" in capsys.readouterr().err

@@ -31,6 +31,7 @@ Budget = Annotated[str | None, typer.Option(help="The most that the run may spen
 By = Annotated[str | None, typer.Option(help="When it must be done: friday, 3d, 36h, 2026-12-01, 2026-12-01T18:00.")]
 Instance = Annotated[str | None, typer.Option(help="The only kind of machine to rent, such as ml.g5.xlarge.")]
 Steps = Annotated[int | None, typer.Option(min=1, help="Optimizer steps, in place of --epochs.")]
+SegmentSteps = Annotated[int | None, typer.Option(min=1, help="Steps in a segment at most.")]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

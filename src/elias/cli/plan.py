@@ -17,10 +17,12 @@ from elias.cli.asking import (
     Length,
     Minutes,
     Recompute,
+    SegmentSteps,
     Steps,
     Strategy,
 )
 from elias.cli.output import Json, emit_json
+from elias.cli.plan_drawing import Drawing
 from elias.cli.plan_print import print_plan, print_points, print_queue
 from elias_trainer.contract import Method
 
@@ -46,7 +48,11 @@ def plan(
     batch_size: BatchSize = 4,
     sequence_length: Length = 1024,
     gradient_checkpointing: Recompute = False,
-    what_if: Annotated[bool, typer.Option("--what-if", help="Cost against deadline, as rows.")] = False,
+    segment_steps: SegmentSteps = None,
+    picture: Annotated[
+        str | None, typer.Option(help="Draw it: FILE.svg, FILE.png, or - for characters.  [default: - on a terminal]")
+    ] = None,
+    what_if: Annotated[bool, typer.Option("--what-if", help="Cost against deadline, as rows and a curve.")] = False,
     queue: Annotated[bool, typer.Option("--queue", help="All runs that wait or train, planned together.")] = False,
     json: Json = False,
 ) -> None:
@@ -62,38 +68,43 @@ def plan(
     asked = Asked(
         strategy=strategy, base=base, max_minutes=max_minutes, epochs=epochs, steps=steps, method=method,
         batch_size=batch_size, sequence_length=sequence_length, gradient_checkpointing=gradient_checkpointing,
-        budget=budget, by=by, instance=instance,
+        segment_steps=segment_steps, budget=budget, by=by, instance=instance,
     )  # fmt: skip
+    drawing = Drawing.of(picture, is_json=json)
     with open_training(config) as training:
         if queue:
-            _queue(training, json=json)
+            _queue(training, drawing, json=json)
         elif what_if:
-            _curve(training, wanted_run(config, asked), corpus, json=json)
+            _curve(training, (wanted_run(config, asked), corpus), drawing, json=json)
         else:
-            _plan(training, wanted_run(config, asked), corpus, json=json)
+            _plan(training, (wanted_run(config, asked), corpus), drawing, json=json)
 
 
-def _plan(training: Training, wanted: Wanted, corpus: str, *, json: bool) -> None:
+def _plan(training: Training, asked: tuple[Wanted, str], drawing: Drawing, *, json: bool) -> None:
+    wanted, corpus = asked
     found = training.plan_ahead(wanted, training.stores.corpora.get(corpus))
     if json:
         emit_json(found)
     else:
         print_plan(found)
+    drawing.plans([found], training.coordinator.means.clock.now())
     if not found.segments:
         raise typer.Exit(4)
 
 
-def _curve(training: Training, wanted: Wanted, corpus: str, *, json: bool) -> None:
+def _curve(training: Training, asked: tuple[Wanted, str], drawing: Drawing, *, json: bool) -> None:
     from elias.wiring.plan import plan_what_if
 
+    wanted, corpus = asked
     points = plan_what_if(training, wanted, training.stores.corpora.get(corpus))
     if json:
         emit_json(points)
     else:
         print_points(points)
+    drawing.curve(points)
 
 
-def _queue(training: Training, *, json: bool) -> None:
+def _queue(training: Training, drawing: Drawing, *, json: bool) -> None:
     from elias.wiring.plan import plan_standing_runs
 
     found = plan_standing_runs(training)
@@ -101,3 +112,4 @@ def _queue(training: Training, *, json: bool) -> None:
         emit_json(found)
     else:
         print_queue(found)
+    drawing.plans(found.plans, training.coordinator.means.clock.now())

@@ -16,7 +16,8 @@ POINTS = ("done by", "expected", "at most", "chance", "places")
 RUNS = ("run", "deadline", "done by", "expected", "at most", "chance", "places")
 
 
-def print_plan(plan: Plan) -> None:
+def print_plan(plan: Plan, most_others: int | None = None) -> None:
+    """`most_others` shortens the table of rented machines that were not taken."""
     if plan.segments:
         emit_table(COLUMNS, [_cells(segment) for segment in plan.segments], empty="")
         _print_whole(plan)
@@ -28,7 +29,7 @@ def print_plan(plan: Plan) -> None:
         print(f"would do: {helps.words}{_all_of(helps.budget)}")
     for point in plan.sooner:
         print(f"sooner: {_moment(point.ends_at)} for {_price(point)}")
-    print_others(plan)
+    print_others(plan, most_others)
 
 
 def print_points(points: Sequence[WhatIf]) -> None:

@@ -10,18 +10,30 @@ COLUMNS = ("offer", "GPUs", "fits", "hours", "$/h", "all of it", "")
 CHOSEN = "chosen"
 
 
-def print_others(plan: Plan) -> None:
-    """All that a plan does not use, a line each; a place with several offers gets a table, the chosen one in it."""
-    chosen = dict.fromkeys(segment.offer for segment in plan.segments)
-    rented = [*(NotTaken(offer=offer, why=CHOSEN) for offer in chosen), *plan.not_taken]
-    rows = [_cells(taken) for taken in rented if taken.offer.variant]
+def print_others(plan: Plan, most: int | None = None) -> None:
+    """All that a plan does not use, a line each; a place with several offers gets a table, the chosen one in it.
+
+    With `most`, the cheapest so many of those that could take it.
+    """
+    chosen = [NotTaken(offer=offer, why=CHOSEN) for offer in dict.fromkeys(s.offer for s in plan.segments)]
+    others = [taken for taken in plan.not_taken if taken.offer.variant]
+    shown = others if most is None else sorted((o for o in others if o.offer.refused is None), key=_likely)[:most]
+    rows = [_cells(taken) for taken in (*(taken for taken in chosen if taken.offer.variant), *shown)]
     if rows:
         print()
         emit_table(COLUMNS, rows, empty="")
+    if len(shown) < len(others):
+        print(f"and {len(others) - len(shown)} more: elias plan, with the same options")
+    if rows:
         print("hours and all of it: the whole run, likely, interruptions counted in; $/h on spot: likely, of reserved")
     for other in plan.not_taken:
         if not other.offer.variant:
             print(f"not {other.offer.backend} ({other.offer.accelerator}): {other.why}")
+
+
+def _likely(taken: NotTaken) -> int:
+    cost = taken.offer.likely_cost or taken.offer.hourly
+    return cost.micro_usd
 
 
 def _cells(taken: NotTaken) -> tuple[str, ...]:

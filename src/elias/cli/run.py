@@ -59,7 +59,14 @@ def show(run: RunId = "latest", json: Json = False) -> None:
             f"  {eta.steps} steps left: {clock_of(eta.seconds.likely)} ({low} to {high}), {eta.ends_at:%d %b %H:%M} UTC"
         )
     rows = [
-        (s.number, s.backend, s.state, s.end.step if s.end else "", s.cost, s.failure.message if s.failure else "")
+        (
+            s.number,
+            f"{s.backend} {s.offer or ''}".rstrip(),
+            s.state,
+            s.end.step if s.end else "",
+            s.cost,
+            s.failure.message if s.failure else "",
+        )
         for s in segments
     ]
     emit_table(["segment", "backend", "state", "checkpoint", "cost", ""], rows, empty="  no segment yet")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import sys
+from contextlib import redirect_stdout
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -20,13 +22,21 @@ from elias.cli.asking import (
     Length,
     Minutes,
     Recompute,
+    SegmentSteps,
     Steps,
     Strategy,
 )
 from elias.cli.output import Json, Yes, ask, say
 from elias_trainer.contract import Method, Objective, Precision
 
+if TYPE_CHECKING:
+    from elias.domain.corpus import Corpus as Examples
+    from elias.services.runs import Wanted
+    from elias.wiring.train import Training
+
 app = typer.Typer(add_completion=False)
+MOST_OTHERS = 3
+"""Rented machines that were not taken, shown before the question; `elias plan` shows all."""
 
 
 @app.command()
@@ -55,7 +65,7 @@ def train(
     gradient_checkpointing: Recompute = False,
     seed: Annotated[int, typer.Option(min=0, help="Of data order and dropout.")] = 0,
     checkpoint_minutes: Annotated[float | None, typer.Option(min=0, help="Between two checkpoints.")] = None,
-    segment_steps: Annotated[int | None, typer.Option(min=1, help="Steps in a segment at most.")] = None,
+    segment_steps: SegmentSteps = None,
     detach: Annotated[bool, typer.Option("--detach", help="Go on in the background.")] = False,
     yes: Yes = False,
     json: Json = False,
@@ -83,12 +93,7 @@ def train(
     check_base(wanted.base, os.environ)
     with open_training(config) as training:
         found = corpus_from_data(config, training.stores, data) if data else training.stores.corpora.get(corpus)
-        plan = training.plan(wanted, found)
-        if any(segment.offer.hourly.micro_usd for segment in plan.segments):
-            from elias.cli.plan_print import print_plan
-
-            print_plan(training.plan_ahead(wanted, found))
-            ask("This costs money. Begin?", yes=yes)
+        _agree(training, wanted, found, yes=yes)
         run = new_run(wanted, found, training.coordinator.means.clock)
         training.runs.begin(run)
         say(f"{run.id}: {run.base.reference} on corpus {run.corpus.short} ({found.train_examples} examples)")
@@ -96,3 +101,19 @@ def train(
             go_on_in_background(training, run, json=json)
         else:
             carry_and_answer(training, run, json=json)
+
+
+def _agree(training: Training, wanted: Wanted, corpus: Examples, *, yes: bool) -> None:
+    """Nothing is spent before the whole plan was seen and agreed to."""
+    from elias.cli.plan_print import print_plan
+
+    plan, budget = training.plan(wanted, corpus), wanted.bounds.budget
+    if not plan.costs_money and budget is None:
+        return
+    plan = training.plan_ahead(wanted, corpus)
+    with redirect_stdout(sys.stderr):  # what `train` answers on stdout is the run
+        print_plan(plan, most_others=MOST_OTHERS)
+    if plan.costs_money:
+        ask("This costs money. Begin?", yes=yes)
+    elif budget is not None:
+        say(f"free as planned; should that change on the way, it spends {budget} at most, which is its budget")

@@ -100,6 +100,10 @@ class Plan:
         return sum((segment.reserve for segment in self.segments), FREE)
 
     @property
+    def costs_money(self) -> bool:
+        return any(s.offer.hourly > FREE or s.offer.once > FREE for s in self.segments)
+
+    @property
     def ends_at(self) -> datetime | None:
         return self.segments[-1].ends_at if self.segments else None
 
