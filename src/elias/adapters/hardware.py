@@ -45,6 +45,11 @@ def on_battery() -> bool:
     return battery is not None and battery.power_plugged is False
 
 
+def is_offline() -> bool:
+    """Whether no network interface but the loopback is up."""
+    return not any(state.isup and name != "lo" for name, state in psutil.net_if_stats().items())
+
+
 def threads_available() -> int:
     """CPU threads that this process may use: fewer than the machine has inside a container or under taskset."""
     process = psutil.Process()

@@ -60,12 +60,20 @@ def status_lines(found: dict[str, Any]) -> list[str]:
     if not found["runs"]:
         lines.append("runs        none under way")
     lines += elsewhere_lines(found)
+    lines += [f"degraded    {_degraded(state)}" for state in found.get("degraded", [])]
     return lines + [f"note        {note}" for note in found["notes"]]
 
 
 def elsewhere_lines(found: dict[str, Any]) -> list[str]:
     """What goes on, and may cost money, whether this node is up or not."""
     return [f"elsewhere   {_elsewhere(row)}" for row in found.get("elsewhere", [])]
+
+
+def _degraded(state: dict[str, Any]) -> str:
+    name = f"{state['name']} {state['about']}".rstrip()
+    until = f" (looked for at {state['until'][:19]}Z)" if state["until"] else ""
+    since = f"since {state['since'][:19]}Z: {state['cause']}"
+    return f"{name} {since}; still works: {state['still_works']}; ends when {state['leaves']}{until}"
 
 
 def _elsewhere(row: dict[str, Any]) -> str:

@@ -49,35 +49,33 @@ class Guarded:
             return self._refused(self.place.offers(need), hold.why, hold.until)
         if self.breaker is not None and (down := self.breaker.is_down()) is not None:
             return self._refused(self._known, down.words, down.probe_at)
-        found = self._counted(lambda: self.place.offers(need), cures=True)
-        self._known = found
-        return found
+        self._known = self._counted(lambda: self.place.offers(need))
+        if self.breaker is not None:
+            self.breaker.worked()
+        return self._known
 
     def submit(self, key: str, bundle: Bundle, offer: Offer) -> str:
         if offer.accelerator == NOT_SEEN:
             raise BackendError(offer.refused or f"{self.name} is down", fix="nothing: it is asked again by itself")
-        return self._counted(lambda: self.place.submit(key, bundle, offer), cures=True)
+        return self._counted(lambda: self.place.submit(key, bundle, offer))
 
     def poll(self, handle: str) -> Status:
         return self._counted(lambda: self.place.poll(handle))
 
     def fetch(self, handle: str, into: Path) -> None:
-        self._counted(lambda: self.place.fetch(handle, into), cures=True)
+        self._counted(lambda: self.place.fetch(handle, into))
 
     def cancel(self, handle: str) -> None:
-        self._counted(lambda: self.place.cancel(handle), cures=True)
+        self._counted(lambda: self.place.cancel(handle))
 
-    def _counted(self, call: Callable[[], Answer], *, cures: bool = False) -> Answer:
-        """`cures`: an answer says that the place is well; a poll may be answered from memory."""
+    def _counted(self, call: Callable[[], Answer]) -> Answer:
+        """Only the failures: all but `offers` may be answered from memory, and then say nothing of the place."""
         try:
-            answer = call()
+            return call()
         except BackendError as error:
             if self.breaker is not None and error.is_worth_retry and not isinstance(error, NotStarted):
                 self.breaker.failed(error.what)
             raise
-        if self.breaker is not None and cures:
-            self.breaker.worked()
-        return answer
 
     def _refused(self, offers: Sequence[Offer], why: str, until: datetime | None) -> Sequence[Offer]:
         return [replace(offer, refused=why, refused_until=until) for offer in offers] or [

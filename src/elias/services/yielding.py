@@ -77,6 +77,8 @@ class Yielder:
     def __init__(self, yielding: Yielding, runs: RunStore, places: Callable[[str], Mapping[str, Backend]]) -> None:
         self.yielding = yielding
         self._runs, self._places = runs, places
+        self._has_held = True
+        """Until the first look: the node before this one may have left a trainer standing."""
         self._ending = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -92,6 +94,9 @@ class Yielder:
     def look(self) -> None:
         """Once: hold or let go."""
         held = self.yielding.look()
+        if held is None and not self._has_held:
+            return
+        self._has_held = held is not None
         for place, handle in self._under_way():
             if held is not None:
                 place.make_way(handle, held.why)

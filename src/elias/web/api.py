@@ -55,6 +55,7 @@ def api_routes(node: Node, stop: Callable[[], None]) -> list[Route]:
 
     return [
         Route("/api/status", _get(lambda _: node.status())),
+        Route("/api/degraded", _get(lambda _: node.status()["degraded"])),
         Route("/api/runs", _get(lambda _: [_run_line(node, run.id) for run in node.stores.runs.list()])),
         Route("/api/runs/{run}", _get(lambda request: _run_whole(node, request.path_params["run"]))),
         Route("/api/models", _get(lambda _: _models(node))),

@@ -16,6 +16,7 @@ from typing import IO, Any
 
 from elias import __version__
 from elias.config.schema import Config
+from elias.domain.fields import as_json
 from elias.domain.run import RunState
 from elias.errors import EliasError, Refused
 from elias.services.demand import DemandMeter
@@ -23,12 +24,14 @@ from elias.services.deploy import DeployService
 from elias.services.keep_alive import KeepAlive
 from elias.services.orphans import OrphanWatch
 from elias.services.route import Route, Running
+from elias.services.weather import Weather
 from elias.services.yielding import Yielder
 from elias.units import Clock, rfc3339
 from elias.wiring.deploy import deploy_policy, deploy_service
 from elias.wiring.orphans import elsewhere, orphan_watch, troubles
 from elias.wiring.stores import Stores, open_engine, open_stores
 from elias.wiring.train import Training, make_training
+from elias.wiring.weather import weather
 from elias.wiring.yielding import yielder
 from elias_trainer.contract import write_whole
 
@@ -57,6 +60,8 @@ class Node:
     """Of the gateway."""
     yielder: Yielder | None = None
     """Lets training on this machine make way for inference."""
+    weather: Weather | None = None
+    """Watches what does not work just now, by name."""
 
     def start(self) -> None:
         """Carry runs on and bring the model into service; both go on in the background."""
@@ -67,6 +72,8 @@ class Node:
         self.keep_alive.start()
         if self.yielder:
             self.yielder.start()
+        if self.weather:
+            self.weather.start()
         if self.watch:
             self.watch.start()
 
@@ -74,6 +81,8 @@ class Node:
         """Within 10 s."""
         if self.yielder:
             self.yielder.stop()
+        if self.weather:
+            self.weather.stop()
         if self.watch:
             self.watch.stop()
         self.keep_alive.stop()
@@ -99,6 +108,9 @@ class Node:
             "restarts": self.keep_alive.restarts,
             "runs": [_run(run.id, run.state, run.reason, run.base.reference, run.strategy) for run in runs],
             "elsewhere": elsewhere(self.training, looks, runs),
+            "degraded": [as_json(s) | {"still_works": s.still_works} for s in self.weather.states()]
+            if self.weather
+            else [],
             "notes": notes,
         }
 
@@ -112,6 +124,7 @@ def open_node(config: Config, url: str) -> Iterator[Node]:
     with open_stores(config) as stores:
         service = deploy_service(config, stores, Route())
         training, demand = make_training(config, stores, open_engine(config)), DemandMeter()
+        makes_way = yielder(config, training, demand)
         node = Node(
             config=config,
             url=url,
@@ -124,7 +137,8 @@ def open_node(config: Config, url: str) -> Iterator[Node]:
             degraded=[],
             watch=orphan_watch(config, training, clock),
             demand=demand,
-            yielder=yielder(config, training, demand),
+            yielder=makes_way,
+            weather=weather(config, training, makes_way.yielding),
         )
         try:
             yield node
