@@ -9,7 +9,7 @@ import errno
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -60,6 +60,12 @@ class RunFolder:
                 fix="put that file back from a backup, or start the training again: elias train",
                 kept=_EARLIER,
             )
+        return path
+
+    def archived(self, archive: Callable[[Path], object]) -> Path:
+        """Made here, in the run's own folder, since two runs may be at this at once."""
+        path = self.root / TRAINER
+        archive(path)
         return path
 
     def prepare(self, number: int, job: Job, sources: Mapping[str, Path]) -> None:

@@ -16,7 +16,7 @@ from elias.domain.corpus import Corpus
 from elias.domain.offer import Offer
 from elias.domain.plan import Plan, PlannedSegment
 from elias.domain.run import Run, RunState, Segment, SegmentState, Wish
-from elias.errors import BackendError, EliasError, OverBudget, StoreError, VerificationError
+from elias.errors import BackendError, DiskFull, EliasError, OverBudget, StoreError, VerificationError
 from elias.ports.backend import Backend, Bundle, NeedsLease, Status
 from elias.ports.durable import Steps
 from elias.ports.stores import BlobStore, CorpusStore, RunStore
@@ -89,7 +89,6 @@ class Coordinator:
         self.means = means
         self.pace = pace or Pace()
         self.follower = Follower(runs=means.runs, clock=means.clock, poll_every=self.pace.poll_every, node=means.node)
-
         self.foresight = Foresight(
             runs=means.runs,
             blobs=means.blobs,
@@ -125,12 +124,14 @@ class Coordinator:
                 steps.step("finish", self.finish, run_id, move["segment"])
                 return
             number = move["segment"]
-            refused = steps.step("submit", self.submit, run_id, number)
-            if refused and "ask_again" in refused:
-                steps.step("wait", self.wait_out, run_id, refused["ask_again"])
+            ended = steps.step("submit", self.submit, run_id, number)
+            if not ended or "ask_again" not in ended:
+                status = ended or steps.step("follow", self.follow, run_id, number)
+                ended = steps.step("collect", self.collect, run_id, number, status)
+            if isinstance(ended, dict):  # nobody knows yet, or there is no room here for what it left
+                steps.step("wait", self.wait_out, run_id, ended["ask_again"])
                 continue
-            status = refused or steps.step("follow", self.follow, run_id, number)
-            failures = failures + 1 if steps.step("collect", self.collect, run_id, number, status) else 0
+            failures = failures + 1 if ended else 0
 
     # The steps
 
@@ -200,8 +201,11 @@ class Coordinator:
                 Status(state=SegmentState.FAILED, failure=failure_of(error), cost_is_final=segment.sent_at is None)
             )
 
-    def collect(self, run_id: str, number: int, answer: dict[str, Any]) -> bool:
-        """Bring home and check what the segment left, write down its end; whether it counts as a failure."""
+    def collect(self, run_id: str, number: int, answer: dict[str, Any]) -> bool | dict[str, Any]:
+        """Bring home and check what the segment left, write down its end; whether it counts as a failure.
+
+        On a full disk it stays where it is and the segment stays open, to be asked for again.
+        """
         run, segment = self._run_and_segment(run_id, number)
         if segment.state.is_final:
             return counts_as_failure(segment)
@@ -211,6 +215,8 @@ class Coordinator:
                 if segment.handle:
                     self._bring_home(run, segment)
                 ended = self._ended(run, segment, status)
+        except DiskFull as error:
+            return {"ask_again": self._wait(run, self.means.clock.now() + ASK_AGAIN, one_line(error))["until"]}
         except EliasError as error:
             ended = replace(segment, state=SegmentState.FAILED, failure=failure_of(error), cost=status.cost)
         ended = replace(ended, ended_at=status.ended_at or self.means.clock.now())
@@ -286,7 +292,7 @@ class Coordinator:
     ) -> None:
         """Lay out the segment's files, then write it down: from here on it has this number and this job."""
         folder, start = self._folder(run), newest_checkpoint(segments)
-        trainer = folder.trainer() or self._archive(folder)
+        trainer = folder.trainer() or folder.archived(self.means.archive)
         sources = {CORPUS: self.means.blobs.path(corpus.train), TRAINER: trainer}
         checkpoint = None
         if start:
@@ -374,12 +380,6 @@ class Coordinator:
 
     def _has_waited(self, last: Segment, wait: timedelta) -> bool:
         return last.ended_at is None or self.means.clock.now() >= last.ended_at + wait
-
-    def _archive(self, folder: RunFolder) -> Path:
-        """In the run's own folder, since two runs may be at this at once."""
-        path = folder.root / TRAINER
-        self.means.archive(path)
-        return path
 
     def _offer(self, backend: Backend, run: Run, segment: Segment) -> Offer:
         offers = backend.offers(self.foresight.need(run, self.means.corpora.get(run.corpus)))
