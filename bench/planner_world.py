@@ -55,6 +55,8 @@ class RunSpec:
     steps: int
     deadline: datetime
     budget: Money | None
+    is_bound: bool = True
+    """Whether it ends with its deadline, whatever it has reached; else it is trained to its last step."""
 
     @property
     def id(self) -> str:
@@ -168,7 +170,7 @@ class Simulation:
             recipe=recipe,
             corpus=self.corpus.digest,
             label=Label.PUBLIC,
-            bounds=Bounds(by=spec.deadline, budget=spec.budget),
+            bounds=Bounds(by=spec.deadline if spec.is_bound else None, budget=spec.budget),
             checkpoint_every=CHECKPOINT_EVERY,
         )
 
@@ -198,8 +200,8 @@ class Simulation:
         if not segments or segments[-1].state.is_final or segments[-1].handle is None:
             return None
         place = self.places[segments[-1].backend]
-        if place.is_out():
-            return None
+        if (until := place.out_until()) is not None:
+            return until
         change = place.next_change(segments[-1].handle) or now + timedelta(minutes=10)
         return min(at for at in (change, now + LONGEST_SILENCE, wake) if at is not None)
 

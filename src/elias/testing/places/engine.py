@@ -28,6 +28,18 @@ class SimulatedEngine(InlineEngine):
         work = self.memory.work[threading.current_thread().name.removeprefix("inline-")]
         self.sleep_until(work, self._world.now() + max(span, timedelta(microseconds=1)))
 
+    def halt(self) -> None:
+        """The process is gone: nothing in it goes on. From any thread; `stop` clears up."""
+        with self._turn:
+            self._is_stopping = True
+            self._turn.notify_all()
+
+    def live(self) -> bool:
+        """Return once every workflow has ended, which is True, or the process is gone."""
+        with self._turn:
+            self._turn.wait_for(lambda: self._is_stopping or all(w.has_ended for w in self.memory.work.values()))
+            return not self._is_stopping
+
     def _pass_time(self, span: timedelta) -> None:
         self._world.sleep(span)
 

@@ -103,7 +103,11 @@ class SimulatedPlace:
         return key
 
     def poll(self, handle: str) -> Status:
-        self._reach("poll")
+        """As the real ones do, it keeps silent about a place out of reach: what goes on there is not given up."""
+        try:
+            self._reach("poll")
+        except BackendError as error:
+            return self._as_last_known(handle, error)
         self._advance()
         session, now = self.sessions.get(handle), self.clock.now()
         if session is None:
@@ -123,14 +127,17 @@ class SimulatedPlace:
         )
 
     def fetch(self, handle: str, into: Path) -> None:
-        self._reach("fetch")
-        self._advance()
+        """From the node's own disk: what a session left was brought there by the poll that saw its end."""
+        self.trouble.before(self.name, "fetch")
         if (session := self.sessions.get(handle)) is not None:
             session.write(self.clock.now(), into)
         self.trouble.after(self.name, "fetch")
 
     def events(self, handle: str, after: int) -> Iterator[Mapping[str, Any]]:
-        self._reach("events")
+        try:
+            self._reach("events")
+        except BackendError:
+            return
         session = self.sessions.get(handle)
         yield from (e for e in session.events(self.clock.now()) if e["seq"] > after) if session else ()
 
@@ -174,8 +181,10 @@ class SimulatedPlace:
         """When one that waits may begin, besides at the end of another."""
         yield from ()
 
-    def is_out(self) -> bool:
-        return spell_at(self.outages, self.clock.now()) is not None
+    def out_until(self) -> datetime | None:
+        """None while it can be reached."""
+        spell = spell_at(self.outages, self.clock.now())
+        return spell.ends if spell else None
 
     def taken(self, at: datetime) -> Sequence[Session]:
         """Those that have a machine at `at`, or are about to."""
@@ -208,8 +217,17 @@ class SimulatedPlace:
 
     def _reach(self, call: str) -> None:
         self.trouble.before(self.name, call)
-        if self.is_out():
+        if self.out_until() is not None:
             raise BackendError(f"{self.name} cannot be reached", fix="wait; it is tried again")
+
+    def _as_last_known(self, handle: str, error: BackendError) -> Status:
+        session, now = self.sessions.get(handle), self.clock.now()
+        is_begun = session is not None and session.begins_at is not None and session.begins_at <= now
+        return Status(
+            state=SegmentState.RUNNING if is_begun else SegmentState.PENDING,
+            started_at=session.begins_at if session is not None and is_begun else None,
+            note=f"{error.what}; it is asked again",
+        )
 
     def _next_outage(self, now: datetime) -> Iterator[datetime]:
         found = next((spell for spell in self.outages if spell.begins > now), None)
