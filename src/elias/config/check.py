@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, TypeAda
 
 from elias.config.schema import Config
 from elias.domain.label import Label
+from elias.domain.profile import PROFILES
 from elias.errors import ConfigError, InputError
 from elias.units import Money, parse_span
 
@@ -59,7 +60,15 @@ _Name = Annotated[str, Field(min_length=1, max_length=63, pattern=r"^[A-Za-z0-9]
 _Threads = Annotated[int, Field(ge=1)]
 _Cap = Annotated[Any, BeforeValidator(_money)]
 
+
+def _profile(name: Any) -> Any:
+    if name not in PROFILES:
+        raise ValueError(f"a profile is one of {', '.join(PROFILES)}")
+    return name
+
+
 RULES: dict[str, Any] = {
+    "profile": Annotated[str, BeforeValidator(_profile)],
     "node.name": _Name,
     "node.host": Annotated[str, Field(min_length=1)],
     "node.port": Annotated[int, Field(ge=0, le=65535)],
@@ -82,6 +91,7 @@ RULES: dict[str, Any] = {
 """Where a setting is narrower than its type."""
 
 EXAMPLES: dict[str, str] = {
+    "profile": '"individual"',
     "node.name": '"attic"',
     "node.host": '"127.0.0.1"',
     "node.port": "4141",

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import re
+
+from elias.domain.profile import PROFILES
+
 DEFAULT_FILE = """\
 # ELIAS. Every setting with its default: take away the `# ` before a line, and change it.
 # Stronger than this file: the environment (ELIAS_NODE_PORT=4242), then a command's own flags.
 # `elias config show` names each value and where it comes from.
 
+# profile = "individual"        # presets: individual, small-business or research; every line below is stronger
 # evaluators = ["heldout_loss", "doctests"]
 
 [node]
@@ -59,3 +65,21 @@ DEFAULT_FILE = """\
 
 # Each backend has a table of its own, such as [backends.local]; docs/configuration.md lists what belongs in it.
 """
+
+
+def file_for(profile: str) -> str:
+    """The same file with the profile chosen, and each line that it presets showing its value."""
+    chosen = PROFILES[profile]
+    text = DEFAULT_FILE.replace('# profile = "individual" ', f'profile = "{profile}" ', 1)
+    section, lines = "", []
+    for line in text.split("\n"):
+        header, setting = re.fullmatch(r"\[(\w+)\]", line), re.match(r"# (\w+) = ", line)
+        section = header[1] if header else section
+        name = f"{section}.{setting[1]}" if setting else ""
+        lines.append(f"# {_line(name, chosen.settings[name])}   # {profile}" if name in chosen.settings else line)
+    return "\n".join(lines)
+
+
+def _line(name: str, value: object) -> str:
+    written = json.dumps(value)  # a string, a number and a truth are written alike in TOML
+    return f"{name.rpartition('.')[2]} = {written}"

@@ -7,7 +7,7 @@ import difflib
 import logging
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,6 +47,7 @@ def load(flags: Mapping[str, str] | None = None, environment: Mapping[str, str] 
     settings = [*_from_file(home, tables, lines), *_from_environment(environment), *_from_flags(flags)]
     for setting in settings:
         _refuse_unknown(setting)
+    settings = [*_from_profile(settings), *settings]
     values = dict(defaults())
     origins = {"home": home_origin} | dict.fromkeys(values, "default")
     if settings:
@@ -96,13 +97,28 @@ def _from_file(home: Path, tables: Mapping[str, Any], lines: Mapping[str, str]) 
 def _from_environment(environment: Mapping[str, str]) -> Iterator[Setting]:
     """Only variables that begin with a section's name: `ELIAS_HOME` and what other programs set are not settings."""
     for variable, text in sorted(environment.items()):
-        if variable == "ELIAS_EVALUATORS":
-            yield Setting(name="evaluators", raw=text, origin=variable, where=variable, is_text=True)
+        if variable in ("ELIAS_EVALUATORS", "ELIAS_PROFILE"):
+            name = variable.removeprefix("ELIAS_").lower()
+            yield Setting(name=name, raw=text, origin=variable, where=variable, is_text=True)
         for section in _sections():
             prefix = f"ELIAS_{section.upper()}_"
             if variable.startswith(prefix):
                 name = f"{section}.{variable.removeprefix(prefix).lower()}"
                 yield Setting(name=name, raw=text, origin=variable, where=variable, is_text=True)
+
+
+def _from_profile(settings: Sequence[Setting]) -> Iterator[Setting]:
+    """The presets of the profile that is named last: weaker than all that was set."""
+    named = next((s for s in reversed(settings) if s.name == "profile"), None)
+    if named is None:
+        return
+    from elias.config.check import checked
+    from elias.domain.profile import PROFILES
+
+    name = checked(named.name, named.raw, named.where, is_text=named.is_text)
+    for setting, raw in PROFILES[name].settings.items():
+        origin = f"profile {name}"
+        yield Setting(name=setting, raw=raw, origin=origin, where=origin, is_text=False)
 
 
 def _from_flags(flags: Mapping[str, str]) -> Iterator[Setting]:

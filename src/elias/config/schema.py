@@ -88,6 +88,8 @@ class Serving:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Config:
     home: Path
+    profile: str | None = None
+    """Whose presets the settings begin with, see `domain/profile.py`."""
     node: Node = field(default_factory=Node)
     store: Store = field(default_factory=Store)
     capture: Capture = field(default_factory=Capture)

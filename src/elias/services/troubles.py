@@ -32,7 +32,7 @@ PROBE = Need(base=BaseModel(reference=TINY), recipe=Recipe(), label=Label.PUBLIC
 def caps_reached(rooms: Sequence[Room], now: datetime) -> Iterable[Degraded]:
     """The node's own caps with less than a cent left."""
     for room in rooms:
-        if room.cap is Cap.RUN or room.left >= A_CENT:
+        if room.cap is Cap.RUN or room.left >= A_CENT or room.limit < A_CENT:  # nothing may be spent: that is a choice
             continue
         raised = f"somebody raises it: elias budget set {room.setting} AMOUNT"
         yield Degraded(

@@ -49,7 +49,7 @@ def make_node(config: Config) -> tuple[Path, ...]:
 
     Raises ConfigError when the home cannot be written, StoreError when the database cannot.
     """
-    from elias.config.default_file import DEFAULT_FILE
+    from elias.config.default_file import DEFAULT_FILE, file_for
     from elias.config.file import CONFIG_FILE
     from elias_trainer.contract import write_whole
 
@@ -63,7 +63,9 @@ def make_node(config: Config) -> tuple[Path, ...]:
         if create_identity(config.home / IDENTITY_FOLDER):
             made.append(config.home / IDENTITY_FOLDER)
         if not (config.home / CONFIG_FILE).exists():
-            write_whole(config.home / CONFIG_FILE, DEFAULT_FILE.encode())
+            chosen = config.profile if config.origins.get("profile") == "--profile" else None
+            text = file_for(chosen) if chosen else DEFAULT_FILE
+            write_whole(config.home / CONFIG_FILE, text.encode())
             (config.home / CONFIG_FILE).chmod(0o600)  # one day it may hold a password
             made.append(config.home / CONFIG_FILE)
     except OSError as error:
