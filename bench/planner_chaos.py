@@ -68,7 +68,8 @@ class Chaos:
             raise OSError(errno.ENOSPC, "No space left on device")
 
     def after(self, place: str, call: str) -> None:
-        if call == "submit" and place != "local" and self.drawn.random() < self.lost_answers:
+        # a place that costs nothing writes an order down before it sends it: its answer cannot be lost
+        if call == "submit" and place == "sagemaker" and self.drawn.random() < self.lost_answers:
             self.counts["lost answers"] += 1
             raise BackendError("the connection broke before the answer", fix="wait; it is tried again")
         self.may_kill()
@@ -157,12 +158,12 @@ class Weeks:
         self._close_books()
 
     def _set_clock(self, steps: Steps, key: str) -> None:
-        for at, skew in self.chaos.jumps:
+        for number, (at, skew) in enumerate(self.chaos.jumps, start=1):
             if at >= self.simulation.world.end - timedelta(weeks=1):
                 return
             steps.sleep(max(timedelta(0), at - self.simulation.clock.now()))
             self.simulation.node_clock.skew = skew
-            self.chaos.counts["clock jumps"] += 1
+            self.chaos.counts["clock jumps"] = max(number, self.chaos.counts["clock jumps"])
 
     def _person(self, node: Node) -> Any:
         def look(steps: Steps, key: str) -> None:

@@ -17,6 +17,7 @@ from elias.domain.label import Label
 from elias.domain.offer import Need, Offer
 from elias.domain.run import Bounds, Run, RunState, Segment
 from elias.domain.spend import Caps
+from elias.errors import EliasError
 from elias.ports.backend import Backend
 from elias.ports.durable import Steps
 from elias.services.estimate import forecast_new
@@ -250,7 +251,16 @@ class Node:
         for spec in self.simulation.specs:
             now = self.simulation.clock.now()
             steps.sleep(max(timedelta(0), spec.arrives - now))
-            steps.step("begin", lambda spec=spec: self.runs.begin(self.simulation.run_of(spec)))
+            while not steps.step("begin", lambda spec=spec: self.begin(spec)):
+                steps.sleep(HOUR)
+
+    def begin(self, spec: RunSpec) -> bool:
+        """Whether it could be; whoever wants it tries again."""
+        try:
+            self.runs.begin(self.simulation.run_of(spec))
+        except EliasError:
+            return False
+        return True
 
 
 class _Patient:
