@@ -11,10 +11,11 @@ import pytest
 from elias.adapters.backends.kaggle.settings import KaggleSettings
 from elias.adapters.backends.launching import LocalSettings
 from elias.adapters.backends.sagemaker.settings import SageMakerSettings
+from elias.adapters.backends.ssh.settings import SshSettings
 from elias.config.load import defaults
 
 ROW = re.compile(r"^\| `([\w.]+)` \| (.*?) \|", flags=re.MULTILINE)
-BACKENDS = {"local": LocalSettings, "kaggle": KaggleSettings, "sagemaker": SageMakerSettings}
+BACKENDS = {"local": LocalSettings, "kaggle": KaggleSettings, "sagemaker": SageMakerSettings, "ssh": SshSettings}
 
 
 @pytest.fixture

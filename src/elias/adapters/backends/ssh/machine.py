@@ -46,7 +46,6 @@ class Machine:
         why = f"{self._error.what}; {self._error.fix}" if self._error else self._lacks(need, found)
         return Offer(
             backend=self._name,
-            variant=self._settings.host or "",
             accelerator=_accelerator(found),
             accelerator_count=len(gpus) or 1,
             memory_bytes=min((gpu["memory"] for gpu in gpus), default=found["memory"]),
