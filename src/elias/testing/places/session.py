@@ -174,7 +174,8 @@ class Session:
     def _own_end(self) -> datetime:
         assert self.terms is not None and self.begins_at is not None
         took = self._seconds_for(self._last_step - self.start_step)
-        return self.begins_at + timedelta(seconds=round(self.terms.load_s + took + SAVE_S, 3))
+        ends = self.begins_at + timedelta(seconds=round(self.terms.load_s + took + SAVE_S, 3))
+        return min(ends, self.terms.yields_at) if self._yields and self.terms.yields_at else ends
 
     def _taken(self) -> datetime:
         assert self.terms is not None
