@@ -17,6 +17,7 @@ from elias.services.foretell import foretold
 from elias.services.planner.outlook import Outlook, Sight, place_name
 from elias.services.planner.problem import Commitment
 from elias.services.sightings import Seen, SegmentStory, what_was_seen
+from elias.services.silent import offers_of
 from elias.services.workload import Work, work_of_corpus
 from elias.units import Clock, Money
 
@@ -48,7 +49,7 @@ class Foresight:
         known = Known(seen=seen, work=None if any(events.values()) else self._work(run, corpus))
         need = self.need(run, corpus)
         every = run.checkpoint_every or self.checkpoint_every
-        found = [(offer, place) for place in places.values() for offer in place.offers(need)]
+        found = offers_of(places, need, self.clock.now())
         told = [(offer, place, forecast(run, segments, events, offer, known)) for offer, place in found]
         return Outlook(
             run=run,

@@ -17,6 +17,7 @@ from elias.services.planner.explain import explained
 from elias.services.planner.outlook import Outlook, place_name
 from elias.services.planner.problem import SHORTEST, Problem, RunAsk
 from elias.services.planner.single import plan_run
+from elias.services.silent import before_money
 from elias.units import FREE, Money, rfc3339
 
 LONGEST_WAIT = timedelta(hours=1)
@@ -39,6 +40,10 @@ class Ask:
 def next_segment(ask: Ask, outlook: Outlook) -> Plan:
     """The plan from here; `wait_until` and `reason` where nothing is to be begun before that."""
     offers = [sight.offer for sight in outlook.sights]
+    return before_money(_next(ask, outlook, offers), offers)
+
+
+def _next(ask: Ask, outlook: Outlook, offers: Sequence[Offer]) -> Plan:
     problem = outlook.problem()
     if problem is None:
         return plan_segment(ask, offers)

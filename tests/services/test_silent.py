@@ -1,0 +1,77 @@
+"""A place that does not answer: the others go on, and money is not spent in its stead before it is known to be down."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from elias.domain.label import Label
+from elias.domain.offer import Need, Offer
+from elias.domain.plan import Plan, PlannedSegment
+from elias.errors import BackendError
+from elias.services.plan import Ask, plan_segment
+from elias.services.silent import NO_ANSWER, before_money, offers_of
+from elias.units import FREE, Money
+from elias_trainer.contract import TINY, BaseModel, Recipe
+
+NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
+NEED = Need(base=BaseModel(reference=TINY), recipe=Recipe(), label=Label.PUBLIC, corpus_bytes=1)
+HERE = Offer(
+    backend="here",
+    accelerator="cpu",
+    accelerator_count=1,
+    memory_bytes=2**33,
+    tflops=None,
+    hourly=FREE,
+    longest=None,
+    left=None,
+)
+RENTED = replace(HERE, backend="rented", hourly=Money.usd(2))
+
+
+class Open:
+    def __init__(self, offer: Offer) -> None:
+        self.offer = offer
+
+    def offers(self, need: Need) -> Sequence[Offer]:
+        return [self.offer]
+
+
+class Silent:
+    def offers(self, need: Need) -> Sequence[Offer]:
+        raise BackendError("no route to it", fix="look at the network")
+
+
+def found(**places: object) -> list[Offer]:
+    return [offer for offer, _ in offers_of(places, NEED, NOW)]  # type: ignore[arg-type]
+
+
+def test_the_others_are_asked_all_the_same():
+    silent, here = found(away=Silent(), here=Open(HERE))
+    assert here is HERE and (silent.backend, silent.accelerator) == ("away", NO_ANSWER)
+    assert "no route to it" in (silent.refused or "")
+    plan = plan_segment(Ask(label=Label.PUBLIC, now=NOW), [silent, here])
+    assert before_money(plan, [silent, here]) is plan and plan.segments[0].offer is HERE
+
+
+def test_one_that_is_alone_says_so_itself():
+    with pytest.raises(BackendError, match="no route"):
+        found(away=Silent())
+
+
+def test_where_none_answers_it_is_asked_again_in_a_minute():
+    offers = found(away=Silent(), gone=Silent())
+    plan = plan_segment(Ask(label=Label.PUBLIC, now=NOW), offers)
+    assert plan.segments == () and plan.wait_until == NOW + timedelta(minutes=1)
+
+
+def test_money_waits_while_a_place_has_only_just_fallen_silent():
+    offers = found(away=Silent(), rented=Open(RENTED))
+    paid = Plan(segments=(PlannedSegment(offer=RENTED, starts_at=NOW, span=timedelta(hours=1)),))
+    waits = before_money(paid, offers)
+    assert waits.segments == () and waits.wait_until == NOW + timedelta(minutes=1)
+    assert "before money is spent on rented, away is asked again" in (waits.reason or "")
+    assert before_money(paid, [RENTED]) is paid
