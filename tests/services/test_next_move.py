@@ -17,10 +17,11 @@ from elias.services.next_move import (
     Finish,
     GoOn,
     counts_as_failure,
+    limits,
     next_move,
     time_left,
 )
-from elias_trainer.contract import BaseModel, FailureKind, Recipe, digest_bytes
+from elias_trainer.contract import AtDeadline, BaseModel, FailureKind, Recipe, digest_bytes
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 RUN = Run(
@@ -116,6 +117,15 @@ def test_time_is_counted_over_all_segments_and_never_runs_below_the_last_one():
     assert time_left(bounds, [used, used, used], NOW) == timedelta(seconds=1)
     assert time_left(Bounds(), [used], NOW) is None
     assert time_left(replace(bounds, by=NOW + timedelta(minutes=1)), [], NOW) == timedelta(minutes=1)
+
+
+def test_a_last_segment_that_is_reserved_for_longer_writes_the_adapter_when_the_runs_time_is_over():
+    used = replace(segment(1, SegmentState.PAUSED, 3), started_at=NOW, ended_at=NOW + timedelta(minutes=10))
+    run = replace(RUN, bounds=Bounds(train_for=timedelta(minutes=10)))
+    last = limits(run, [used], timedelta(minutes=2), NOW)
+    assert (last.seconds, last.at_deadline) == (1.0, AtDeadline.FINISH)
+    earlier = limits(run, [], timedelta(minutes=2), NOW)
+    assert (earlier.seconds, earlier.at_deadline) == (120.0, AtDeadline.PAUSE)
 
 
 def test_a_segment_that_made_way_never_counts_however_little_it_did():

@@ -65,6 +65,15 @@ def test_a_rented_segment_lasts_no_longer_than_the_money():
     assert plan.segments[0].reserve == Money.usd(1)
 
 
+def test_a_run_whose_time_is_over_gets_as_long_a_segment_as_the_place_takes_at_least():
+    place = replace(RENTED, shortest=timedelta(minutes=3), once=Money.usd("0.10"))
+    over = ask(span=timedelta(seconds=1), budget_left=Money.usd("0.20"))
+    [last] = plan_segment(over, [place]).segments
+    assert (last.span, last.reserve) == (timedelta(minutes=3), Money.usd("0.20"))
+    refused = plan_segment(replace(over, budget_left=Money.usd("0.19")), [place])
+    assert not refused.segments and refused.reason and "$0.19 of the budget is left" in refused.reason
+
+
 def test_a_used_up_quota_says_when_it_is_worth_asking_again():
     empty = offer("free", left=timedelta(0), refreshes_at=NOW + timedelta(days=3))
     plan = plan_segment(ask(), [empty])
@@ -85,7 +94,8 @@ offers = st.builds(
     offer,
     st.sampled_from("abc"),
     hourly=st.integers(0, 50_000_000).map(Money),
-    longest=spans,
+    shortest=st.timedeltas(timedelta(0), timedelta(minutes=10)),
+    longest=spans.map(lambda span: span and max(span, timedelta(minutes=10))),
     left=spans,
     refreshes_at=st.just(NOW + timedelta(days=1)),
     needs_encryption=st.booleans(),
@@ -102,8 +112,9 @@ def test_every_offer_is_taken_or_has_its_reason_and_no_rule_is_broken(found, lab
         chosen = segment.offer
         assert chosen.refused is None
         assert not (chosen.needs_encryption and label in (Label.SECRET, Label.PRIVATE))
-        assert chosen.left is None or chosen.left >= SHORTEST
-        assert segment.span is None or span is None or segment.span <= span
+        assert chosen.left is None or (chosen.left >= SHORTEST and chosen.left >= (segment.span or chosen.shortest))
+        assert segment.span is None or segment.span >= chosen.shortest
+        assert segment.span is None or span is None or segment.span <= max(span, chosen.shortest)
         if chosen.hourly > FREE:
             assert budget is not None and segment.reserve <= budget
     if not plan.segments:

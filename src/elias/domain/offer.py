@@ -51,6 +51,8 @@ class Offer:
     """How long the whole run would probably take there, its interruptions counted in; None where nobody can say."""
     likely_cost: Money | None = None
     """What that would probably cost, at `likely_hourly`, `once` included."""
+    shortest: timedelta = timedelta(0)
+    """A segment is reserved no shorter, also the last one of a run whose time is over: its start alone takes as long."""
     longest: timedelta | None
     """The longest segment it takes at a stretch; None has no limit."""
     left: timedelta | None

@@ -123,9 +123,10 @@ def limits(run: Run, segments: Sequence[Segment], span: timedelta | None, now: d
     """What the trainer of a segment that long is held to; the last one of a run's time writes the adapter."""
     left = time_left(run.bounds, segments, now)
     is_last = left is not None and span is not None and left <= max(span, SHORTEST_END)
+    own = min((s for s in (span, left) if s is not None), default=None)  # a place may reserve more than is left
     start, steps = newest_checkpoint(segments), run.bounds.segment_steps
     found = Limits(
-        seconds=span.total_seconds() if span else None,
+        seconds=own.total_seconds() if own and span else None,
         at_deadline=AtDeadline.FINISH if is_last else AtDeadline.PAUSE,
         stop_at_step=(start.step if start else 0) + steps if steps else None,
     )

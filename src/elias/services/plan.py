@@ -107,7 +107,7 @@ def _fitted(ask: Ask, plan: Plan) -> PlannedSegment:
     offer, spans = segment.offer, [span for span in (segment.span, ask.span) if span is not None]
     if not is_paid(offer) and offer.left is None and all(other.offer is offer for other in plan.segments):
         spans = [span for span in (offer.longest, ask.span) if span is not None]
-    span = min(spans, default=None)
+    span = max(min(spans), offer.shortest) if spans else None
     if not is_paid(offer) or span is None:
         return replace(segment, span=span)
     return replace(segment, span=span, reserve=min(segment.reserve, offer.hourly.for_hours(span) + offer.once))
@@ -136,13 +136,17 @@ def _why_not(ask: Ask, offer: Offer) -> str | None:
     if is_paid(offer):
         if ask.budget_left is None:
             return f"it costs {offer.hourly} an hour and the run has no budget"
-        if offer.hourly.for_hours(SHORTEST) + offer.once > ask.budget_left:
+        if offer.hourly.for_hours(_shortest(offer)) + offer.once > ask.budget_left:
             return f"it costs {offer.hourly} an hour and {ask.budget_left} of the budget is left"
     return None
 
 
 def _is_used_up(offer: Offer) -> bool:
-    return offer.left is not None and offer.left < SHORTEST
+    return offer.left is not None and offer.left < _shortest(offer)
+
+
+def _shortest(offer: Offer) -> timedelta:
+    return max(SHORTEST, offer.shortest)
 
 
 def _opens_at(offer: Offer) -> datetime | None:
@@ -169,4 +173,4 @@ def _span(ask: Ask, offer: Offer) -> timedelta | None:
     if offer.hourly > FREE and ask.budget_left is not None:
         hours = (ask.budget_left - offer.once).micro_usd / offer.hourly.micro_usd
         limits.append(timedelta(seconds=int(hours * 3600)))
-    return min(limits, default=None)
+    return max(min(limits), offer.shortest) if limits else None

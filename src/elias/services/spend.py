@@ -57,7 +57,12 @@ def affordable(offer: Offer, money: Money) -> timedelta | None:
 
 def shortest_cost(planned: PlannedSegment) -> Money:
     """Of the shortest segment that is worth it there."""
-    return total(cost_parts(planned.offer, min(SHORTEST, planned.span or SHORTEST)))
+    return total(cost_parts(planned.offer, shortest_span(planned)))
+
+
+def shortest_span(planned: PlannedSegment) -> timedelta:
+    """No less is bought of it."""
+    return max(min(SHORTEST, planned.span or SHORTEST), planned.offer.shortest)
 
 
 def is_certain(error: EliasError, *, was_sent: bool) -> bool:
@@ -166,7 +171,7 @@ class Purse:
             left = self._must_spend(run, key)
             bought = affordable(planned.offer, left)
             span = min((s for s in (planned.span, bought) if s is not None), default=None)
-            if span is None or span < min(SHORTEST, planned.span or SHORTEST):
+            if span is None or span < shortest_span(planned):
                 break
             parts = _at_least(cost_parts(planned.offer, span), min(planned.reserve, left))
             try:

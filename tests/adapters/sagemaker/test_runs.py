@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import timedelta
 from importlib import util
 from pathlib import Path
 from types import ModuleType
@@ -117,6 +118,16 @@ def test_the_seeds_calls_tell_of_a_job_and_bring_its_adapter_from_s3(
     [kept] = account.names("elias/node/artifacts/")
     adapter = CloudTraining.download_trained_model(f"s3://{account.bucket}/{kept}")
     assert digest_file(adapter / "adapter_model.safetensors") == expected_adapter(CORPUS, STEPS)
+
+
+def test_the_last_segment_of_a_run_whose_time_is_over_gets_the_shortest_job_and_writes_the_adapter(
+    carry: Carry, account: Any
+) -> None:
+    run, [segment] = carry({"train_for": timedelta(seconds=1)})
+    assert run.state is RunState.DONE and run.artifact is not None
+    [job] = account.jobs()
+    assert job["StoppingCondition"]["MaxRuntimeInSeconds"] == 120
+    assert segment.planned_for == timedelta(minutes=2)
 
 
 def test_a_run_whose_budget_buys_no_job_ends_before_anything_is_sent(carry: Carry, emulated: SageMakerEmulator) -> None:

@@ -160,7 +160,7 @@ def _lane(problem: Problem, ask: RunAsk, place: Place, risk: Risk, calendar: Cal
         step=max(1, step),
         likely_overhead=min(_micros_of(_mean(pace.start_up) * likely_inflation), _micros_of(overhead)),
         likely_step=max(1, min(_micros_of(_mean(pace.step) * likely_inflation), step)),
-        shortest=micros(ask.shortest),
+        shortest=micros(max(ask.shortest, offer.shortest)),
         longest=micros(min(longest)) if longest else None,
         most_steps=ask.most_steps or ask.steps,
         openings=calendar.openings(place),

@@ -132,6 +132,7 @@ class InstanceOffers:
             fits=row.fit.holds,
             likely_span=_span(row.expected, is_spot=is_spot),
             likely_cost=_cost(row.expected, once, is_spot=is_spot),
+            shortest=self._settings.shortest,
             longest=self._settings.longest,
             left=None,
             concurrency=quota.value if quota.value else 1,

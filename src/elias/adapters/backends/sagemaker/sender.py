@@ -195,10 +195,12 @@ class Sender:
     def _seconds(self, limit: float | None, offer: Offer) -> int:
         """MaxRuntimeInSeconds: with grace and upload after it, the job stays within what was reserved.
 
-        Where those are reserved on top of the hours (`Offer.once`), the job may take all of them.
+        Where those are reserved on top of the hours (`Offer.once`), the job may take all of them. `limit` is what the
+        trainer has; no less than `Offer.shortest` is ever reserved.
         """
         longest, after = self.settings.longest.total_seconds(), self.settings.grace + self.settings.upload
         reserved = min(limit if limit is not None else longest, longest)
+        reserved = max(reserved, offer.shortest.total_seconds())
         is_on_top = offer.once >= offer.hourly.for_hours(after)
         seconds = math.floor(reserved - (0.0 if is_on_top else after.total_seconds()))
         shortest = max(1, math.ceil(self.settings.shortest.total_seconds()))

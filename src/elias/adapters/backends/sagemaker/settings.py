@@ -68,8 +68,8 @@ class SageMakerSettings:
     """The longest segment; AWS allows 5 days unless the account's quota says otherwise."""
     grace: timedelta = timedelta(seconds=120)
     """What SageMaker gives a job that it stops; reserved for each segment on top of its hours."""
-    shortest: timedelta = timedelta(seconds=20)
-    """A segment for which less than this is reserved is not begun: its start alone takes as long."""
+    shortest: timedelta = timedelta(minutes=2)
+    """A segment is reserved no shorter, even one that only writes the adapter: its start alone takes as long."""
     save: timedelta = timedelta(seconds=30)
     """Before SageMaker's limit the trainer ends by itself."""
     upload: timedelta = timedelta(seconds=60)
