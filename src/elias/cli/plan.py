@@ -83,11 +83,12 @@ def plan(
 def _plan(training: Training, asked: tuple[Wanted, str], drawing: Drawing, *, json: bool) -> None:
     wanted, corpus = asked
     found = training.plan_ahead(wanted, training.stores.corpora.get(corpus))
+    now = training.coordinator.means.clock.now()
     if json:
         emit_json(found)
+        drawing.plans([found], now)
     else:
-        print_plan(found)
-    drawing.plans([found], training.coordinator.means.clock.now())
+        print_plan(found, draw=lambda: drawing.plans([found], now))
     if not found.segments:
         raise typer.Exit(4)
 

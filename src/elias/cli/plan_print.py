@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 
 from elias.cli.output import emit_table, say
@@ -16,8 +16,8 @@ POINTS = ("done by", "expected", "at most", "chance", "places")
 RUNS = ("run", "deadline", "done by", "expected", "at most", "chance", "places")
 
 
-def print_plan(plan: Plan, most_others: int | None = None) -> None:
-    """`most_others` shortens the table of rented machines that were not taken."""
+def print_plan(plan: Plan, most_others: int | None = None, draw: Callable[[], None] = lambda: None) -> None:
+    """`most_others` shortens the table of rented machines that were not taken, `draw` is called before it."""
     if plan.segments:
         emit_table(COLUMNS, [_cells(segment) for segment in plan.segments], empty="")
         _print_whole(plan)
@@ -29,6 +29,7 @@ def print_plan(plan: Plan, most_others: int | None = None) -> None:
         print(f"would do: {helps.words}{_all_of(helps.budget)}")
     for point in plan.sooner:
         print(f"sooner: {_moment(point.ends_at)} for {_price(point)}")
+    draw()
     print_others(plan, most_others)
 
 
