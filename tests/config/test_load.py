@@ -73,6 +73,7 @@ def test_a_backends_table_is_handed_on_as_it_was_written(tmp_path):
         ("node = 3\n", "'node' is a table", "[node]"),
         ("[backends]\nlocal = 3\n", "backends is not made of tables", "[backends.local]"),
         ("# one\n[node\n", "config.toml:2 is not TOML", "edit line 2"),
+        ("[node]\nport = 1\n[node]\nname = 'x'\n", "config.toml:3 is not TOML", "the [node] that the file has already"),
         ('x = 1\nname = "unended\n', "config.toml:2 is not TOML", "edit line 2"),
     ],
 )

@@ -78,6 +78,13 @@ def test_a_path_that_leads_nowhere_is_not_found(reference):
         check_base(BaseModel(reference=reference))
 
 
+@pytest.mark.parametrize("reference", ["nothing", "start", "owner/model/more"])
+def test_a_name_that_is_neither_known_nor_a_hub_id_is_not_found(reference):
+    with pytest.raises(NotFound, match="no base model called") as told:
+        check_base(BaseModel(reference=reference))
+    assert "owner/name" in str(told.value.fix)
+
+
 def test_a_file_that_is_no_model_is_refused(tmp_path):
     (tmp_path / "weights.bin").write_bytes(b"x")
     with pytest.raises(EliasError, match="is no model"):

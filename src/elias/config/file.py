@@ -44,10 +44,10 @@ def _broken(path: Path, text: str, error: tomllib.TOMLDecodeError) -> ConfigErro
     lines = text.splitlines()
     shown = lines[number - 1].strip() if 0 < number <= len(lines) else ""
     why = str(error).partition(" (at ")[0]
-    return ConfigError(
-        f"{path}:{number} is not TOML: {why}" + (f": {shown}" if shown else ""),
-        fix=f'edit line {number}; a setting reads like port = 4141 or label = "private"',
-    )
+    fix = f'edit line {number}; a setting reads like port = 4141 or label = "private"'
+    if why.startswith("Cannot declare") and _HEADER.match(shown):
+        fix = f"delete line {number}; what is below it goes under the {shown} that the file has already"
+    return ConfigError(f"{path}:{number} is not TOML: {why}" + (f": {shown}" if shown else ""), fix=fix)
 
 
 def _lines(text: str) -> dict[str, str]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from elias.errors import InputError, MissingPackage, NotFound, Refused
-from elias_trainer.contract import STARTER, BaseModel, starter_gguf
+from elias_trainer.contract import STARTER, TINY, BaseModel, starter_gguf
 
 _UNSAFE = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
@@ -38,6 +38,8 @@ def check_base(base: BaseModel, environment: Mapping[str, str] | None = None) ->
         raise NotFound(f"there is no base model at {path}", fix=f"give {_KINDS}")
     elif _HUB_ID.fullmatch(reference):
         _check_hub(base, environment or {})
+    elif reference != TINY:
+        raise NotFound(f"there is no base model called {reference!r}", fix=f"give {_KINDS}; such an id is `owner/name`")
 
 
 def _check_starter() -> None:

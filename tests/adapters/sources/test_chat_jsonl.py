@@ -172,3 +172,8 @@ def test_whatever_lies_between_them_good_lines_are_kept(context: SourceContext, 
     with tempfile.TemporaryDirectory() as folder:
         sessions, _ = read(context, Path(folder), *mixed)
     assert {s.events[0].text for s in sessions} >= {f"good {n}" for n in range(count)}
+
+
+def test_a_line_that_breaks_off_says_in_which_column_it_does(context, tmp_path: Path) -> None:
+    _, (skipped,) = read(context, tmp_path, b'{"messages": [\n')
+    assert skipped.why.startswith("not JSON") and skipped.why.endswith("in column 15")

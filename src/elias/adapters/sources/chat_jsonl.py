@@ -102,7 +102,7 @@ def _lines(location: Path) -> Iterator[tuple[int, bytes]]:
 
 def _parsed(line: bytes) -> Any:
     try:
-        return json.loads(line.decode("utf-8"))
+        return json.loads(line.decode("utf-8").rstrip("\r\n"))  # so that what breaks off does so in this line
     except UnicodeDecodeError as error:
         raise BadConversation(
             f"not UTF-8: byte 0x{line[error.start]:02x} in column {error.start + 1}",
@@ -112,6 +112,6 @@ def _parsed(line: bytes) -> Any:
         fix = None
         if line.strip() in (b"[", b"{") or line.startswith((b" ", b"\t")):
             fix = "one object a line: jq -c '.[]' FILE > FILE.jsonl makes it so from an array"
-        raise BadConversation(f"not JSON: {error.msg} in column {error.colno}", fix=fix) from error
+        raise BadConversation(f"not JSON: {error.msg} in column {error.pos + 1}", fix=fix) from error
     except (ValueError, RecursionError) as error:
         raise BadConversation("not JSON that can be read: a number or its nesting is out of bounds") from error
