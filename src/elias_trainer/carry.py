@@ -119,7 +119,9 @@ def _gathered(parcel: Path, into: Path) -> Path:
 def _install(folder: Path, parcel: Parcel, into: Path) -> str | None:
     """Why that failed."""
     into.mkdir(parents=True, exist_ok=True)
-    wheels = [into / name.removesuffix(".bin") for name in parcel.files if name.endswith(".whl.bin")]
+    names = [name.removesuffix(".bin") for name in parcel.files if name.endswith(".whl.bin")]
+    has_pyrage = importlib.util.find_spec("pyrage") is not None  # sent along without knowing whether it is there
+    wheels = [into / name for name in names if not (has_pyrage and name.startswith("pyrage-"))]
     for wheel in wheels:
         shutil.copyfile(folder / f"{wheel.name}.bin", wheel)
     if not wheels:

@@ -37,6 +37,8 @@ def test_private_data_is_trained_on_and_no_byte_of_it_is_readable_in_s3(place: A
     place.running()
     assert any("AGE-SECRET-KEY" in data.decode(errors="replace") for data in place.account.versions().values())
     assert place.ended().state is SegmentState.DONE
+    assert "--install" in place.job()["AlgorithmSpecification"]["ContainerArguments"], "it brings its pyrage"
+    assert any("/objects/" in name and b"pyrage.abi3.so" in data for name, data in place.account.versions().items())
     assert place.checkpoint() == 12
     [adapter] = (place.home / "home" / "adapter").glob("*.safetensors")
     assert in_s3(place, READABLE) == [] and in_s3(place, adapter.read_bytes()[-64:]) == []

@@ -55,6 +55,20 @@ def test_money_is_reserved_at_the_on_demand_price_also_for_spot(offers):
     assert after < spot.once < after + Money.usd("0.20"), "and a month of the files in S3 and their way home"
 
 
+def test_private_data_is_refused_before_anything_is_sent_where_no_pyrage_can_be_brought(offers, tmp_path, monkeypatch):
+    told = tmp_path / "site" / "pyrage-1.0.dist-info"
+    told.mkdir(parents=True)
+    (told / "METADATA").write_text("Metadata-Version: 2.1\nName: pyrage\nVersion: 1.0\n")
+    (told / "WHEEL").write_text("Wheel-Version: 1.0\nTag: cp310-abi3-macosx_11_0_arm64\n")
+    monkeypatch.syspath_prepend(tmp_path / "site")
+    private = need(method=Method.QLORA)
+    assert "AWS's image has no pyrage" in offers(private)["ml.g5.xlarge"].refused
+    assert offers(replace(private, label=Label.PUBLIC))["ml.g5.xlarge"].refused is None
+    assert offers(private, image="an-image-of-ones-own")["ml.g5.xlarge"].refused is None
+    (tmp_path / "pyrage-1.4.0-cp310-abi3-manylinux_2_17_x86_64.whl").touch()
+    assert offers(private, wheels=str(tmp_path))["ml.g5.xlarge"].refused is None
+
+
 def test_what_is_too_small_says_by_how_much_and_what_would_help(offers):
     refused = offers(need(method=Method.LORA))["ml.g4dn.xlarge"].refused
     assert offers(need(method=Method.LORA))["ml.g4dn.xlarge"].fits is False

@@ -15,6 +15,7 @@ from elias.adapters.backends.sagemaker.prices import LIST_REGION, Price, Prices
 from elias.adapters.backends.sagemaker.quotas import InstanceQuota, Quotas
 from elias.adapters.backends.sagemaker.settings import SageMakerSettings
 from elias.adapters.backends.sagemaker.spot import History, Risk, spot_hourly
+from elias.adapters.backends.sagemaker.wheels import why_not_sealed
 from elias.domain.footprint import KNOWN_SHAPES, Footprint, ModelShape, footprint
 from elias.domain.interruption import Work, expected_hours
 from elias.domain.offer import Need, Offer
@@ -110,7 +111,7 @@ class InstanceOffers:
     def _offer(self, row: Row, need: Need, risk: Risk, *, is_spot: bool) -> Offer:
         kind, price = row.kind, row.price
         hourly = price.hourly if price else FREE
-        refused = self._refused_before_quota(row, is_spot=is_spot)
+        refused = self._refused_before_quota(row, need, is_spot=is_spot)
         quota = self._quota(kind, is_spot=is_spot, read_again=refused is None)
         if refused is None and quota.value == 0:
             refused = f"the account's quota {quota.name!r} is 0 ({quota.code}): {quota.request(self._region)}"
@@ -142,15 +143,15 @@ class InstanceOffers:
             refused=refused,
         )
 
-    def _refused_before_quota(self, row: Row, *, is_spot: bool) -> str | None:
+    def _refused_before_quota(self, row: Row, need: Need, *, is_spot: bool) -> str | None:
         if is_spot and self._settings.spot == "never":
             return 'spot is forbidden: under [backends.sagemaker] spot = "auto" allows it'
         if not is_spot and self._settings.spot == "always":
             return 'only spot is wanted: under [backends.sagemaker] spot = "auto" allows on demand too'
         if row.price is None:
             return self._no_price(row.kind)
-        if row.fit.why_not:
-            return row.fit.why_not
+        if why := row.fit.why_not or why_not_sealed(self._settings, need.label):
+            return why
         if not row.kind.runs_cuda_13 and self._settings.image is None:
             return (
                 f"AWS's image for CUDA 13 does not run on a {row.kind.gpu}: under [backends.sagemaker] set image to "

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import shutil
-from pathlib import Path
 from typing import Any
 
 from elias.adapters.backends.parcels import Destination, make_parcel
@@ -25,6 +24,7 @@ from elias.adapters.backends.sagemaker.jobs import (
 from elias.adapters.backends.sagemaker.ledger import Entry, Ledger
 from elias.adapters.backends.sagemaker.names import job_tags
 from elias.adapters.backends.sagemaker.settings import SageMakerSettings
+from elias.adapters.backends.sagemaker.wheels import wheels_of
 from elias.domain.label import Label
 from elias.domain.offer import Need, Offer
 from elias.errors import BackendError, BudgetExhausted, Refused, UserError
@@ -75,7 +75,7 @@ class Sender:
         destination = Destination(
             accelerator=kind.gpu,
             accelerator_count=kind.gpus,
-            wheels=sorted(Path(self.settings.wheels).expanduser().glob("*.whl")) if self.settings.wheels else (),
+            wheels=wheels_of(self.settings, bundle.label, self._context.home),
             node_key=self._context.node_key,
         )
         parcel = make_parcel(bundle, folder / "parcel", destination)
