@@ -90,7 +90,7 @@ def a_small_job_comes_home(folder: Path, settings: dict[str, Any], limit: timede
         assert (folder / "home" / "adapter" / "adapter_model.safetensors").exists()
     finally:
         backend.cancel(handle)  # of no effect on one that has ended
-        backend.poll(handle)
+        waited_for(backend, handle, limit)
         backend.forget(handle)
     assert list(sweep.jobs()) == [] and list(sweep.runs()) == [], "nothing stays behind"
     backend.close()
