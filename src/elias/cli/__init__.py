@@ -19,6 +19,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "offers": ("offers", "What every place offers: price, quota, speed, data."),
     "plan": ("plan", "Where a training run would go, and why not elsewhere."),
     "train": ("train", "Train a model on a corpus."),
+    "schedule": ("schedule", "Train by evidence, day or week."),
     "budget": ("budget", "Caps on money, what was spent, and the providers' bills."),
     "run": ("run", "List, show, watch, log, pause, cancel and resume runs."),
     "kaggle": ("kaggle", "Kaggle's free GPU hours: template, key, quota."),

@@ -24,11 +24,13 @@ from elias.services.deploy import DeployService
 from elias.services.keep_alive import KeepAlive
 from elias.services.orphans import OrphanWatch
 from elias.services.route import Route, Running
+from elias.services.schedule import Scheduler
 from elias.services.weather import Weather
 from elias.services.yielding import Yielder
 from elias.units import Clock, rfc3339
 from elias.wiring.deploy import deploy_policy, deploy_service
 from elias.wiring.orphans import elsewhere, orphan_watch, troubles
+from elias.wiring.schedule import scheduler
 from elias.wiring.stores import Stores, open_engine, open_stores
 from elias.wiring.train import Training, make_training
 from elias.wiring.weather import weather
@@ -62,6 +64,8 @@ class Node:
     """Lets training on this machine make way for inference."""
     weather: Weather | None = None
     """Watches what does not work just now, by name."""
+    scheduler: Scheduler | None = None
+    """Carries schedules out."""
 
     def start(self) -> None:
         """Carry runs on and bring the model into service; both go on in the background."""
@@ -74,6 +78,8 @@ class Node:
             self.yielder.start()
         if self.weather:
             self.weather.start()
+        if self.scheduler:
+            self.scheduler.start()
         if self.watch:
             self.watch.start()
 
@@ -83,6 +89,8 @@ class Node:
             self.yielder.stop()
         if self.weather:
             self.weather.stop()
+        if self.scheduler:
+            self.scheduler.stop()
         if self.watch:
             self.watch.stop()
         self.keep_alive.stop()
@@ -139,6 +147,7 @@ def open_node(config: Config, url: str) -> Iterator[Node]:
             demand=demand,
             yielder=makes_way,
             weather=weather(config, training, makes_way.yielding),
+            scheduler=scheduler(config, training, service),
         )
         try:
             yield node

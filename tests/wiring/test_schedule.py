@@ -1,0 +1,152 @@
+"""A schedule on a node's own stores: its sessions become a corpus, its bounds the run's, and a model obeys the gate."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from elias.adapters.clock import SystemClock
+from elias.cli.schedule import app
+from elias.config import Config
+from elias.domain.run import Run, RunState
+from elias.errors import EliasError
+from elias.services.deploy import DeployService
+from elias.services.launch import Means, Policy
+from elias.services.route import Route
+from elias.services.schedule import Scheduler
+from elias.testing.echo_engine import EchoEngine
+from elias.testing.nouns import a_verdict, an_artifact
+from elias.units import Money
+from elias.wiring.capture import make_capture
+from elias.wiring.schedule import schedule_book, scheduler, wanted_of
+from elias.wiring.stores import Stores, open_engine, open_stores
+from elias.wiring.train import Training, make_training
+
+WEEKLY = Path(__file__).parents[2] / "examples" / "weekly.toml"
+
+
+@dataclass
+class House:
+    config: Config
+    stores: Stores
+    training: Training
+    service: DeployService
+
+    def scheduler(self) -> Scheduler:
+        return scheduler(self.config, self.training, self.service)
+
+    def runs(self) -> list[Run]:
+        return list(self.stores.runs.list())
+
+    def ends(self, run: Run, *, accepted: bool) -> None:
+        """As the coordinator and the judge leave it."""
+        artifact = replace(an_artifact(), run=run.id)
+        self.stores.models.add_artifact(artifact)
+        self.stores.runs.update(run.id, state=RunState.DONE, artifact=artifact.digest)
+        reasons = ("it is worse in stage:2",)
+        verdict = replace(a_verdict(), candidate=artifact.digest, accepted=accepted, reasons=reasons)
+        self.stores.models.add_verdict(verdict)
+
+
+@pytest.fixture
+def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:
+    monkeypatch.setenv("ELIAS_HOME", str(tmp_path / "home"))
+    config, echo = Config(home=tmp_path / "home"), EchoEngine()
+    talks = tmp_path / "talks.jsonl"
+    pairs = [(f"what is {n}?", f"it is {n}") for n in range(24)]
+    lines = [[{"role": "user", "content": q}, {"role": "assistant", "content": a}] for q, a in pairs]
+    talks.write_text("".join(json.dumps({"messages": messages}) + "\n" for messages in lines))
+    with open_stores(config) as stores:
+        make_capture(config, stores, "chat").take(talks)
+        means = Means(
+            models=stores.models,
+            engines={"only": echo},
+            verify=lambda _: tmp_path,
+            ask=lambda endpoint, question: "hello",
+            has_room=lambda: False,
+            logs=tmp_path,
+        )
+        service = DeployService(means, Policy(default_bases=("small",)), Route())
+        yield House(config, stores, make_training(config, stores, open_engine(config)), service)
+        service.close()
+
+
+def add(house: House, name: str, **table: object) -> None:
+    schedule_book(house.config).add(name, {"base": "tiny", "strategy": "local", **table}, SystemClock().now())
+    schedule_book(house.config).ask(name)
+
+
+def test_it_trains_on_its_own_sessions_within_its_own_bounds_and_begins_once(house: House):
+    add(house, "talks", at="02:00", sources=["chat"], hours="3h", budget="2usd", steps=7)
+    house.scheduler().tick()
+    house.scheduler().tick()
+    (run,) = house.runs()
+    assert (run.bounds.train_for, run.bounds.budget) == (timedelta(hours=3), Money.usd(2))
+    assert (run.recipe.max_steps, run.strategy, run.base.reference) == (7, "local", "tiny")
+    corpus = house.stores.corpora.get(run.corpus)
+    assert corpus.by_source == {"chat": 24} and run.label == corpus.label
+
+
+def test_one_without_any_sessions_of_its_kind_ends_with_what_is_missing(house: House):
+    add(house, "commits", at="02:00", sources=["git"])
+    house.scheduler().tick()
+    (firing,) = schedule_book(house.config).firings("commits")
+    assert house.runs() == [] and firing.outcome and firing.outcome.startswith("ended:")
+
+
+def test_what_the_gate_accepts_goes_into_service_once(house: House):
+    add(house, "main", at="02:00")
+    house.scheduler().tick()
+    house.ends(house.runs()[0], accepted=True)
+    house.scheduler().tick()
+    house.scheduler().tick()
+    (deployment,) = house.service.history()
+    assert deployment.artifact == house.runs()[0].artifact
+    (firing,) = schedule_book(house.config).firings("main")
+    assert firing.outcome == f"in service since deployment {deployment.id}"
+
+
+def test_what_the_gate_refuses_stays_out_with_its_reason(house: House):
+    add(house, "main", at="02:00")
+    house.scheduler().tick()
+    house.ends(house.runs()[0], accepted=False)
+    house.scheduler().tick()
+    (firing,) = schedule_book(house.config).firings("main")
+    assert house.service.history() == [] and "worse in stage:2" in (firing.outcome or "")
+
+
+def test_every_schedule_of_the_week_asks_for_a_run_that_can_be_begun(house: House):
+    tables = tomllib.loads(WEEKLY.read_text())["schedule"]
+    book, now = schedule_book(house.config), SystemClock().now()
+    wanted = {name: wanted_of(house.config, book.add(name, table, now)) for name, table in tables.items()}
+    assert {name for name, want in wanted.items() if want.bounds.budget} == {"main"}
+    assert {want.strategy for want in wanted.values()} == {"hybrid", "kaggle"}
+    assert all(want.bounds.train_for for want in wanted.values())
+
+
+def test_the_commands_add_a_file_list_show_ask_and_remove(house: House):
+    shell = CliRunner()
+
+    def answer(*words: str) -> object:
+        done = shell.invoke(app, [*words, "--json"])
+        assert done.exit_code == 0, done.exception
+        return json.loads(done.stdout)
+
+    assert len(answer("add", "--file", str(WEEKLY))) == 7  # type: ignore[arg-type]
+    assert answer("add", "eager", "--new-sessions", "20")[0]["next"] is None  # type: ignore[index]
+    names = [row["name"] for row in answer("list")]  # type: ignore[attr-defined]
+    assert names == sorted([*tomllib.loads(WEEKLY.read_text())["schedule"], "eager"])
+    assert answer("run-now", "eager") == {"asked": "eager"}
+    house.scheduler().tick()
+    (firing,) = answer("show", "eager")["firings"]  # type: ignore[index,call-overload]
+    assert firing["run"] == house.runs()[0].id
+    assert answer("remove", "eager") == {"removed": "eager"}
+    assert isinstance(shell.invoke(app, ["show", "eager"]).exception, EliasError)
+    assert "main" in shell.invoke(app, ["list"]).stdout
