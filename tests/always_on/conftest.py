@@ -49,7 +49,8 @@ def wait_long(holds: Callable[[], bool]) -> None:
 
 
 def chat(number: int) -> dict[str, object]:
-    question, answer = f"what is {number} and {number}?", f"it is {2 * number}"
+    """Long enough that a step takes a while on any machine."""
+    question, answer = f"what is {number} and {number}?", f"it is {2 * number}, " * 20
     return {"messages": [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]}
 
 
@@ -66,7 +67,7 @@ class Living:
         chats = self.home / "chats.jsonl"
         chats.write_text("".join(json.dumps(chat(n)) + "\n" for n in range(24)))
         corpus = corpus_from_data(self.node.config, self.node.stores, chats)
-        recipe = Recipe(max_steps=steps, batch_size=1, sequence_length=64, rank=2)
+        recipe = Recipe(max_steps=steps, batch_size=1, sequence_length=256, rank=2)
         run = new_run(Wanted(strategy="local", base=BaseModel(reference="tiny"), recipe=recipe), corpus, SystemClock())
         self.node.training.runs.begin(run)
         return run
@@ -113,7 +114,7 @@ def open_living(tmp_path: Path, echo: EchoEngine) -> Iterator[Open]:
 
     def make(name: str = "home", **serving: object) -> Living:
         home = tmp_path / name
-        context = _living(Config(home=home, serving=Serving(**serving)), echo)  # type: ignore[arg-type]
+        context = _living(Config(home=home, serving=Serving(**serving), backends={"local": {"threads": 1}}), echo)  # type: ignore[arg-type]
         living = context.__enter__()
         closing.append(lambda: context.__exit__(None, None, None))
         return living
