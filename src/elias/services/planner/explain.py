@@ -85,7 +85,10 @@ def why_not(setting: Setting, lane: Lane, plan: Plan) -> str:
         return f"alone it would reserve {Money(found.reserved)}, and the budget is {ask.budget}"
     if ask.deadline is not None and found.end > setting.deadline:
         late = spell(timedelta(microseconds=found.end - setting.deadline))
-        return f"alone it would be {late} late: in time with {chance(found, setting.deadline):.0%}"
+        likely = chance(found, setting.deadline)
+        # what is set aside for lost work is on the safe side, and may be more than it takes
+        would = "might" if likely >= ask.wanted else "would"
+        return f"alone it {would} be {late} late: in time with {likely:.0%}"
     return _compared(setting, found, plan)
 
 
