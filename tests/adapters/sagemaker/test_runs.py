@@ -18,8 +18,10 @@ from typing import Any
 import pytest
 
 from elias.adapters.clock import SystemClock
+from elias.config.schema import Budget
 from elias.domain.label import Label
 from elias.domain.run import Bounds, Run, RunState, Segment
+from elias.domain.spend import dollars
 from elias.services.runs import Wanted, new_run
 from elias.testing.blobs import FolderBlobs
 from elias.testing.bundles import CORPUS, small_corpus
@@ -27,7 +29,7 @@ from elias.testing.fake_trainer import expected_adapter
 from elias.testing.sagemaker_emulator import Fault, FaultKind, SageMakerEmulator
 from elias.units import FREE, Money
 from elias.urm import CloudTraining
-from elias.wiring.train import open_training, write_trainer_archive
+from elias.wiring.train import Training, open_training, write_trainer_archive
 from elias_trainer.contract import BaseModel, FailureKind, Recipe, canonical_json, digest_file
 
 STEPS = 24
@@ -173,3 +175,51 @@ def test_the_real_trainer_gives_the_same_bytes_in_two_isolated_jobs_as_in_one_pi
         assert len(training.stores.runs.segments(run.id)) == 2
     assert all(job["EnableNetworkIsolation"] for job in account.jobs())
     assert artifacts[0] == artifacts[1] is not None
+
+
+@pytest.mark.parametrize("at_once", [2, 1])
+def test_queued_runs_train_at_once_as_far_as_the_days_cap_allows_and_never_reserve_beyond_it(
+    kills: Any, emulated: SageMakerEmulator, account: Any, tmp_path: Path, at_once: int
+) -> None:
+    home = tmp_path / "node"
+    config, parts = kills.config_of(home, emulated.url), kills.parts_of(home)
+    corpus = small_corpus(FolderBlobs(home / "blobs"), Label.PUBLIC, SystemClock().now())
+    runs = [new_run(kills.wanted(LONG_STEPS), corpus, SystemClock()) for _ in range(3)]
+    with open_training(config, parts) as training:
+        training.stores.corpora.add(corpus)
+        cap = sum([training.coordinator.preview(runs[0]).segments[0].reserve] * at_once, TOO_LITTLE)
+    with open_training(replace(config, budget=Budget(day=cap)), parts) as training:
+        kills.quick(training).launch()
+        for run in runs:
+            training.runs.begin(run)
+        seen = settled(training, runs, lambda: len(emulated.disk.requests("CreateTrainingJob")) >= at_once)
+        used = training.stores.spend.usage(SystemClock().now()).day
+        assert used.spent + used.reserved <= cap
+        reasons = [run.reason or "" for run in seen if run.state is RunState.WAITING]
+        assert len(reasons) == 3 - at_once
+        assert all(f"the cap of the day is {dollars(cap)}" in reason and "needed" in reason for reason in reasons)
+        for run in runs:
+            training.runs.cancel(run.id)
+        end = time.monotonic() + 60
+        while not all(training.stores.runs.get(run.id).state.is_standing for run in runs):
+            assert time.monotonic() < end, [training.stores.runs.get(run.id) for run in runs]
+            time.sleep(0.05)
+    assert len(emulated.disk.requests("CreateTrainingJob")) == at_once
+
+
+TOO_LITTLE = Money.usd("0.02")
+"""For even the shortest job."""
+LONG_STEPS = 4000
+
+
+def settled(training: Training, runs: list[Run], are_ordered: Callable[[], bool]) -> list[Run]:
+    """All of them, once their jobs are ordered and those that have none wait for money."""
+    end = time.monotonic() + 60
+    while True:
+        seen = [training.stores.runs.get(run.id) for run in runs]
+        trains = [run for run in seen if run.state is RunState.RUNNING]
+        waits = [run for run in seen if run.state is RunState.WAITING and "cap" in (run.reason or "")]
+        if are_ordered() and len(trains) + len(waits) == len(runs):
+            return seen
+        assert time.monotonic() < end, seen
+        time.sleep(0.05)
