@@ -40,6 +40,7 @@ def show(run: RunId = "latest", json: Json = False) -> None:
     """One run, with its segments."""
     from elias.cli.carry import describe
     from elias.cli.progress import clock_of
+    from elias.domain.spend import dollars
     from elias.services.eta import eta_of
 
     with _training() as training:
@@ -64,7 +65,7 @@ def show(run: RunId = "latest", json: Json = False) -> None:
             f"{s.backend} {s.offer or ''}".rstrip(),
             s.state,
             s.end.step if s.end else "",
-            s.cost,
+            dollars(s.cost),
             s.failure.message if s.failure else "",
         )
         for s in segments

@@ -31,6 +31,7 @@ from elias_trainer.contract import Method, Objective, Precision
 
 if TYPE_CHECKING:
     from elias.domain.corpus import Corpus as Examples
+    from elias.domain.run import Run
     from elias.services.runs import Wanted
     from elias.wiring.train import Training
 
@@ -71,12 +72,10 @@ def train(
     json: Json = False,
 ) -> None:
     """Train a model on a corpus: until it is done, or as long as you say."""
+    from elias.cli import carry
     from elias.cli.asking import Asked, wanted_run
-    from elias.cli.carry import carry_and_answer
-    from elias.cli.carry import detach as go_on_in_background
     from elias.config import load
     from elias.services.base_check import check_base
-    from elias.services.runs import new_run
     from elias.wiring.corpus import corpus_from_data
     from elias.wiring.train import open_training
 
@@ -94,13 +93,11 @@ def train(
     with open_training(config) as training:
         found = corpus_from_data(config, training.stores, data) if data else training.stores.corpora.get(corpus)
         _agree(training, wanted, found, yes=yes)
-        run = new_run(wanted, found, training.coordinator.means.clock)
-        training.runs.begin(run)
-        say(f"{run.id}: {run.base.reference} on corpus {run.corpus.short} ({found.train_examples} examples)")
+        run = _begun(training, wanted, found)
         if detach:
-            go_on_in_background(training, run, json=json)
+            carry.detach(training, run, json=json)
         else:
-            carry_and_answer(training, run, json=json)
+            carry.carry_and_answer(training, run, json=json)
 
 
 def _agree(training: Training, wanted: Wanted, corpus: Examples, *, yes: bool) -> None:
@@ -115,5 +112,14 @@ def _agree(training: Training, wanted: Wanted, corpus: Examples, *, yes: bool) -
         print_plan(plan, most_others=MOST_OTHERS)
     if plan.costs_money:
         ask("This costs money. Begin?", yes=yes)
-    elif budget is not None:
+    elif budget is not None and plan.segments:
         say(f"free as planned; should that change on the way, it spends {budget} at most, which is its budget")
+
+
+def _begun(training: Training, wanted: Wanted, corpus: Examples) -> Run:
+    from elias.services.runs import new_run
+
+    run = new_run(wanted, corpus, training.coordinator.means.clock)
+    training.runs.begin(run)
+    say(f"{run.id}: {run.base.reference} on corpus {run.corpus.short} ({corpus.train_examples} examples)")
+    return run
