@@ -10,7 +10,7 @@ import asyncssh
 
 
 async def run(process: asyncssh.SSHServerProcess[bytes]) -> None:
-    """As sshd does: the command in a login shell's hands, its streams those of the channel."""
+    """As sshd does: the command in a shell's hands, with what the client sends and for the client what it prints."""
     child = await asyncio.create_subprocess_shell(
         process.command or "exit 1",
         stdin=asyncio.subprocess.PIPE,
@@ -18,10 +18,10 @@ async def run(process: asyncssh.SSHServerProcess[bytes]) -> None:
         stderr=asyncio.subprocess.PIPE,
         start_new_session=True,
     )
-    await process.redirect(stdin=child.stdin, stdout=child.stdout, stderr=child.stderr)
-    code = await child.wait()
-    await process.stdout.drain()
-    process.exit(code)
+    printed, said = await child.communicate(await process.stdin.read())
+    process.stdout.write(printed)
+    process.stderr.write(said)
+    process.exit(child.returncode or 0)
 
 
 async def main() -> None:
