@@ -74,6 +74,14 @@ bench-sagemaker: setup
 kills-sagemaker: setup
 	$(BIN)/python bench/sagemaker_kills.py
 
+# The planner in simulated worlds: a thousand runs beside simple policies and a clairvoyant bound; all that can go wrong.
+.PHONY: bench-planner chaos-planner
+bench-planner: setup
+	$(BIN)/python bench/planner.py
+
+chaos-planner: setup
+	$(BIN)/python bench/planner_chaos.py
+
 lock:
 	tools/lock.sh
 
