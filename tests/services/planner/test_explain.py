@@ -8,9 +8,9 @@ from datetime import timedelta
 from hypothesis import HealthCheck, given, settings
 
 from elias.domain.label import Label
-from elias.domain.plan import Loosens
+from elias.domain.plan import Loosens, WhatIf
 from elias.services.planner.check import check_plan
-from elias.services.planner.explain import curve, explained, spell, what_if
+from elias.services.planner.explain import _never_dearer, curve, explained, spell, what_if
 from elias.services.planner.single import plan_run
 from elias.units import FREE, Money
 from tests.services.planner.conftest import HOUR, NOW, ask, days, kaggle, pace, place, problem, problems, rented
@@ -150,3 +150,14 @@ def test_spans_are_told_rounded_up():
         "1 day",
         "2 days 3 h",
     ]
+
+
+def test_a_later_deadline_is_never_dearer_whatever_the_search_has_seen():
+    def point(hours: int, usd: str | None) -> WhatIf:
+        cost = Money.usd(usd) if usd else None
+        moment = NOW + timedelta(hours=hours)
+        return WhatIf(deadline=moment, ends_at=moment if usd else None, expected=cost, reserve=cost)
+
+    told = _never_dearer([point(40, "1.32"), point(1, None), point(20, "0.85"), point(10, "2"), point(50, "0")])
+    assert [str(p.expected) for p in told] == ["$0.85", "None", "$0.85", "$2.00", "$0.00"]
+    assert told[0].ends_at == NOW + timedelta(hours=20) and told[0].deadline == NOW + timedelta(hours=40)

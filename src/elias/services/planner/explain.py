@@ -33,7 +33,7 @@ def explained(problem: Problem, ask: RunAsk, calendar: Calendar | None = None) -
 def what_if(problem: Problem, ask: RunAsk, deadlines: Sequence[datetime]) -> tuple[WhatIf, ...]:
     """The curve of cost against deadline, all else being the same."""
     setting = Setting.of(problem, ask)
-    return tuple(_point(setting, deadline) for deadline in deadlines)
+    return _never_dearer([_point(setting, deadline) for deadline in deadlines])
 
 
 def curve(problem: Problem, ask: RunAsk, points: int = 8) -> tuple[WhatIf, ...]:
@@ -45,7 +45,17 @@ def curve(problem: Problem, ask: RunAsk, points: int = 8) -> tuple[WhatIf, ...]:
         return ()
     steps = max(1, points - 1)
     ends = sorted({first.end + (last.end - first.end) * n // steps for n in range(steps + 1)})
-    return tuple(_point(setting, setting.problem.now + timedelta(microseconds=end)) for end in ends)
+    return _never_dearer([_point(setting, setting.problem.now + timedelta(microseconds=end)) for end in ends])
+
+
+def _never_dearer(points: Sequence[WhatIf]) -> tuple[WhatIf, ...]:
+    """A plan for one deadline keeps each later one, too: the search, which may be cut short, need not see that."""
+    found, best = dict[datetime, WhatIf](), None
+    for point in sorted(points, key=lambda point: point.deadline):
+        if point.expected is not None and (best is None or best.expected is None or point.expected <= best.expected):
+            best = point
+        found[point.deadline] = point if best is None else replace(best, deadline=point.deadline)
+    return tuple(found[point.deadline] for point in points)
 
 
 def sooner(setting: Setting, plan: Plan) -> tuple[WhatIf, ...]:
