@@ -137,6 +137,7 @@ class Kills:
             found += world.faults()
         requests = world.disk.requests()
         self.wrong += [f"{what}: {fault}" for fault in found]
+        print(f"{what}: {'; '.join(found) or 'as if nothing had been'}", file=sys.stderr, flush=True)
         if not found:
             shutil.rmtree(folder)
         return requests

@@ -52,7 +52,7 @@ class Offer:
     likely_cost: Money | None = None
     """What that would probably cost, at `likely_hourly`, `once` included."""
     shortest: timedelta = timedelta(0)
-    """A segment is reserved no shorter, also the last one of a run whose time is over: its start alone takes as long."""
+    """A segment is reserved no shorter, even the last one of a run whose time is over: its start takes as long."""
     longest: timedelta | None
     """The longest segment it takes at a stretch; None has no limit."""
     left: timedelta | None
