@@ -116,6 +116,20 @@ def role_policy(place: Place) -> Json:
     )
 
 
+_LOOK_AT_BUCKET = [
+    "s3:GetBucketLocation",
+    "s3:GetBucketPolicy",
+    "s3:GetBucketPublicAccessBlock",
+    "s3:GetBucketTagging",
+    "s3:GetBucketVersioning",
+    "s3:GetEncryptionConfiguration",
+    "s3:GetLifecycleConfiguration",
+    "s3:ListBucket",
+    "s3:ListBucketMultipartUploads",
+    "s3:ListBucketVersions",
+]
+
+
 def caller_policy(place: Place) -> Json:
     """What the node itself may do, once everything is set up."""
     log_group = place.arn("logs", f"log-group:{LOG_GROUP}")
@@ -137,18 +151,7 @@ def caller_policy(place: Place) -> Json:
         _allow("LookAtRole", ["iam:GetRole", "iam:GetRolePolicy"], place.role_arn),
         _allow(
             "Bucket",
-            [
-                "s3:GetBucketLocation",
-                "s3:GetBucketPolicy",
-                "s3:GetBucketPublicAccessBlock",
-                "s3:GetBucketTagging",
-                "s3:GetBucketVersioning",
-                "s3:GetEncryptionConfiguration",
-                "s3:GetLifecycleConfiguration",
-                "s3:ListBucket",
-                "s3:ListBucketMultipartUploads",
-                "s3:ListBucketVersions",
-            ],
+            _LOOK_AT_BUCKET,
             place.bucket_arn,
         ),
         _allow(

@@ -22,7 +22,6 @@ from elias.adapters.backends.sagemaker.names import (
     KEY_ALIAS,
     SETUP_TAGS,
     as_tags,
-    bucket_name,
     caller_policy_name,
     key_name,
 )
@@ -295,11 +294,6 @@ class Setup:
 
 def caller_arn(place: Place) -> str:
     return f"arn:{place.partition}:iam::{place.account}:policy/{caller_policy_name(place.region)}"
-
-
-def is_own_bucket(place: Place) -> bool:
-    """Whether it is called as `setup` calls it, and so was hardly somebody else's before."""
-    return place.bucket == bucket_name(place.account, place.region)
 
 
 _TRUST = "AssumeRolePolicyDocument"

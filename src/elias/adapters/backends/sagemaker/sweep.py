@@ -22,7 +22,7 @@ from elias.adapters.backends.sagemaker.names import (
     key_name,
 )
 from elias.domain.holding import Holding, HoldingKind
-from elias.units import FREE, Money
+from elias.units import Money
 
 KEY_MONTHLY = Money.usd(1)
 """A customer-managed key, by AWS KMS's price page."""
@@ -178,7 +178,3 @@ class Sweep:
                     return {}
                 raise
         return from_tags(found, "TagKey", "TagValue")
-
-
-def hourly_total(holdings: Sequence[Holding]) -> Money:
-    return sum((holding.hourly for holding in holdings if holding.hourly), FREE)
