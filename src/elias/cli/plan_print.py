@@ -34,8 +34,9 @@ def print_plan(plan: Plan, most_others: int | None = None, draw: Callable[[], No
 
 
 def print_points(points: Sequence[WhatIf]) -> None:
-    """The curve of cost against deadline, a row a point."""
-    emit_table(POINTS, [_point(point) for point in points], empty="no plan ends within the time that is planned")
+    """The curve of cost against deadline, a row a plan."""
+    rows = dict.fromkeys(_point(point) for point in points)  # one plan may be the best for several deadlines
+    emit_table(POINTS, list(rows), empty="no plan ends within the time that is planned")
 
 
 def print_queue(queue: QueuePlan) -> None:
