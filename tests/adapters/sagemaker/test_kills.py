@@ -17,6 +17,7 @@ def report_of(*arguments: str) -> Any:
     return json.loads(ran.stdout)
 
 
+@pytest.mark.slow
 def test_a_coordinator_killed_before_an_answer_loses_nothing_and_pays_nothing_twice() -> None:
     report = report_of("--requests", "26", "--moments", "reached")
     assert report["wrong"] == [] and report["killed"] == 1
