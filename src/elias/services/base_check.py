@@ -38,7 +38,7 @@ def check_base(base: BaseModel, environment: Mapping[str, str] | None = None) ->
         raise NotFound(f"there is no base model at {path}", fix=f"give {_KINDS}")
     elif _HUB_ID.fullmatch(reference):
         _check_hub(base, environment or {})
-    elif reference != TINY:
+    elif reference != TINY and ":" not in reference:  # `scheme:…` is left to a trainer of one's own
         raise NotFound(f"there is no base model called {reference!r}", fix=f"give {_KINDS}; such an id is `owner/name`")
 
 

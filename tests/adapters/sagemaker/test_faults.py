@@ -272,9 +272,10 @@ def test_a_jobs_limit_and_what_may_follow_it_never_cost_more_than_was_reserved(
 def test_a_segment_for_which_nothing_is_left_is_refused_before_anything_is_sent(
     make_backend: Callable[..., SageMakerBackend], place: Any
 ) -> None:
-    place.backend = make_backend(shortest="20s")
+    place.backend = make_backend(shortest="20s", grace="2m", upload="1m", longest="3h")
+    bundle = make_bundle(place.home / "bundle", place.key, Wanted(**{**LONG, "limits": Limits(seconds=19)}))
     with pytest.raises(BudgetExhausted, match="less than 20 s"):
-        place.submit(**{**LONG, "limits": Limits(seconds=19)})
+        place.backend.submit(place.key, bundle, replace(place.offer(bundle), once=FREE))
     assert place.orders() == 0 and not place.account.names()
 
 

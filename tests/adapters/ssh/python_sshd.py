@@ -5,6 +5,7 @@ python python_sshd.py PORT HOST_KEY AUTHORIZED_KEYS
 
 import asyncio
 import sys
+from pathlib import Path
 
 import asyncssh
 
@@ -30,7 +31,7 @@ async def main() -> None:
         "127.0.0.1",
         int(port),
         server_host_keys=[host_key],
-        authorized_client_keys=authorized,
+        authorized_client_keys=authorized if Path(authorized).read_text().strip() else (),
         process_factory=run,
         sftp_factory=True,
         encoding=None,

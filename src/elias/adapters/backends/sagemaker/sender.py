@@ -208,7 +208,7 @@ class Sender:
             raise BudgetExhausted(
                 f"of what is reserved for the segment {max(0, seconds)} s are left for a job, and one is not begun "
                 f"for less than {shortest} s",
-                fix="raise --budget or --time; or lower shortest under [backends.sagemaker]",
+                fix="raise --budget or --max-minutes; or lower shortest under [backends.sagemaker]",
             )
         return seconds
 
