@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from elias.errors import ConfigError, InputError
-from elias.units import parse_span
+from elias.adapters.backends.tables import read_like_defaults
+from elias.errors import ConfigError
 
 SPANS = (
     "weekly_cap",
@@ -80,13 +79,7 @@ class KaggleSettings:
     @classmethod
     def read(cls, raw: Mapping[str, Any]) -> KaggleSettings:
         """Raises ConfigError naming the setting."""
-        fields = {f.name: f for f in dataclasses.fields(cls)}
-        values: dict[str, Any] = {}
-        for name, value in raw.items():
-            if name not in fields:
-                raise ConfigError(f"[backends.kaggle] has no setting {name!r}", fix=f"it knows: {', '.join(fields)}")
-            values[name] = _read_one(name, value, fields[name].default)
-        made = cls(**values)
+        made = cls(**read_like_defaults("[backends.kaggle]", raw, cls, SPANS))
         if made.key_by not in KEY_WAYS:
             raise ConfigError(f"[backends.kaggle] key_by is {made.key_by!r}", fix='set key_by = "dataset" or "secret"')
         if made.cancel_by not in CANCEL_WAYS:
@@ -104,18 +97,3 @@ class KaggleSettings:
                 fix="run `elias kaggle key`, store what it prints as the Kaggle Secret ELIAS_KEY, set secret_recipient",
             )
         return made
-
-
-def _read_one(name: str, value: Any, default: Any) -> Any:
-    if name in SPANS:
-        try:
-            return parse_span(str(value))
-        except InputError as error:
-            raise ConfigError(f"[backends.kaggle] {name}: {error.what}", fix=error.fix) from error
-    wanted = str if default is None else type(default)
-    if not isinstance(value, wanted) or (isinstance(value, bool) and wanted is not bool):
-        raise ConfigError(
-            f"[backends.kaggle] {name} is {value!r}, not a {wanted.__name__}",
-            fix=f"write it like: {name} = {default!r}",
-        )
-    return value

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from elias.errors import ConfigError, InputError
-from elias.units import parse_span
+from elias.adapters.backends.tables import read_like_defaults
+from elias.errors import ConfigError
 
 TABLE = "[backends.sagemaker]"
 SPANS = (
@@ -108,13 +107,7 @@ class SageMakerSettings:
     @classmethod
     def read(cls, raw: Mapping[str, Any]) -> SageMakerSettings:
         """Raises ConfigError naming the setting."""
-        fields = {f.name: f for f in dataclasses.fields(cls)}
-        values: dict[str, Any] = {}
-        for name, value in raw.items():
-            if name not in fields:
-                raise ConfigError(f"{TABLE} has no setting {name!r}", fix=f"it knows: {', '.join(fields)}")
-            values[name] = _read_one(name, value, fields[name].default)
-        made = cls(**values)
+        made = cls(**read_like_defaults(TABLE, raw, cls, SPANS))
         for name, allowed in CHOICES.items():
             if (value := getattr(made, name)) not in allowed:
                 raise ConfigError(f"{TABLE} {name} is {value!r}", fix=f"set {name} to one of: {', '.join(allowed)}")
@@ -128,17 +121,3 @@ class SageMakerSettings:
                 fix='write it like: longest = "24h"',
             )
         return made
-
-
-def _read_one(name: str, value: Any, default: Any) -> Any:
-    if name in SPANS:
-        try:
-            return parse_span(str(value))
-        except InputError as error:
-            raise ConfigError(f"{TABLE} {name}: {error.what}", fix=error.fix) from error
-    wanted = str if default is None else type(default)
-    if not isinstance(value, wanted) or (isinstance(value, bool) and wanted is not bool):
-        raise ConfigError(
-            f"{TABLE} {name} is {value!r}, not a {wanted.__name__}", fix=f"write it like: {name} = {default!r}"
-        )
-    return value

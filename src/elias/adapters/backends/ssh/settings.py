@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from elias.errors import ConfigError, InputError
-from elias.units import parse_span
+from elias.adapters.backends.tables import read_span, read_table
+from elias.errors import ConfigError
 
 SPANS = ("alone", "poll_every", "patience", "start_patience", "connect")
 _PLAIN = re.compile(r"[A-Za-z0-9_.:%@][A-Za-z0-9_.:%@-]*")
@@ -49,13 +48,8 @@ class SshSettings:
     @classmethod
     def read(cls, raw: Mapping[str, Any], name: str = "ssh") -> SshSettings:
         """Raises ConfigError naming the setting."""
-        table, fields = f"[backends.{name}]", {f.name: f for f in dataclasses.fields(cls)}
-        values: dict[str, Any] = {}
-        for key, value in raw.items():
-            if key not in fields:
-                raise ConfigError(f"{table} has no setting {key!r}", fix=f"it knows: {', '.join(fields)}")
-            values[key] = _read_one(table, key, value)
-        made = cls(**values)
+        table = f"[backends.{name}]"
+        made = cls(**read_table(table, raw, cls, lambda key, value, _: _read_one(table, key, value)))
         if made.host is None:
             raise ConfigError(
                 f"{table} names no machine", fix=f'write {table} and below it: host = "…", as you would type it to ssh'
@@ -74,10 +68,7 @@ class SshSettings:
 
 def _read_one(table: str, name: str, value: Any) -> Any:
     if name in SPANS:
-        try:
-            return parse_span(str(value))
-        except InputError as error:
-            raise ConfigError(f"{table} {name}: {error.what}", fix=error.fix) from error
+        return read_span(table, name, value)
     if name in ("port", "gpus"):
         is_right, kind = isinstance(value, int) and not isinstance(value, bool) and value > 0, "a whole number above 0"
     elif name == "trusted":
