@@ -12,8 +12,8 @@ from elias.domain.holding import Holding
 from elias.domain.label import Label
 from elias.domain.offer import Need, Offer
 from elias.domain.run import SegmentFailure, SegmentState
-from elias.units import FREE, Clock, Money
-from elias_trainer.contract import Job
+from elias.units import FREE, Clock, Money, instant, rfc3339
+from elias_trainer.contract import FailureKind, Job
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,6 +40,39 @@ class Status:
     failure: SegmentFailure | None = None
     note: str | None = None
     """One line for people: what it is doing or waiting for."""
+
+    @classmethod
+    def failed(cls, kind: FailureKind, message: str, fix: str) -> Status:
+        return cls(state=SegmentState.FAILED, failure=SegmentFailure(kind=kind, message=message, fix=fix))
+
+    def to_record(self, ended_at: datetime | None = None) -> dict[str, Any]:
+        """For JSON; `ended_at` stands in where it has none of its own."""
+        failure, ended_at = self.failure, self.ended_at or ended_at
+        return {
+            "state": str(self.state),
+            "accelerator": self.accelerator,
+            "started_at": rfc3339(self.started_at) if self.started_at else None,
+            "ended_at": rfc3339(ended_at) if ended_at else None,
+            "cost": self.cost.micro_usd,
+            "cost_is_final": self.cost_is_final,
+            "failure": [str(failure.kind), failure.message, failure.fix] if failure else None,
+            "note": self.note,
+        }
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> Status:
+        """Also of one written when statuses said less."""
+        started, ended, why = record["started_at"], record["ended_at"], record["failure"]
+        return cls(
+            state=SegmentState(record["state"]),
+            accelerator=record.get("accelerator"),
+            started_at=instant(started) if started else None,
+            ended_at=instant(ended) if ended else None,
+            cost=Money(record.get("cost", 0)),
+            cost_is_final=record.get("cost_is_final", True),
+            failure=SegmentFailure(kind=FailureKind(why[0]), message=why[1], fix=why[2]) if why else None,
+            note=record.get("note"),
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -16,7 +16,6 @@ from elias.domain.run import Checkpoint, Run, RunState, Segment, SegmentState
 from elias.errors import DigestMismatch, InputError, NotFound, Refused
 from elias.ports.backend import Adopts, Backend
 from elias.services.by_hand import laid_out, standing
-from elias.services.follow import status_to_json
 from elias.services.next_move import newest_checkpoint
 from elias.services.run_folder import RunFolder, disk_errors
 from elias.services.runs import error_of
@@ -46,7 +45,7 @@ class Adoption:
             segment = self._segment(run, work, name, handle)
         if segment is None:
             return run
-        self._coordinator.collect(run.id, segment.number, status_to_json(backend.poll(handle)))
+        self._coordinator.collect(run.id, segment.number, backend.poll(handle).to_record())
         return self._end(run, segment.number)
 
     @contextmanager

@@ -6,7 +6,6 @@ import threading
 from collections.abc import Container
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any
 
 from elias.domain.run import Run, RunState, Segment, SegmentFailure, SegmentState, Wish
 from elias.errors import (
@@ -18,7 +17,7 @@ from elias.errors import (
 )
 from elias.ports.backend import Backend, CanPause, NeedsLease, Status, StreamsEvents
 from elias.ports.stores import RunStore
-from elias.units import FREE, Clock, Money, instant, rfc3339
+from elias.units import FREE, Clock, Money
 from elias_trainer.contract import FailureKind
 
 MOST_POLL_FAILURES = 20
@@ -129,30 +128,6 @@ def failure_of(error: EliasError) -> SegmentFailure:
     )
     kind = next((kind for error_type, kind in kinds if isinstance(error, error_type)), FailureKind.USER)
     return SegmentFailure(kind=kind, message=error.what, fix=error.fix)
-
-
-def status_to_json(status: Status) -> dict[str, Any]:
-    failure = status.failure
-    return {
-        "state": str(status.state),
-        "started_at": rfc3339(status.started_at) if status.started_at else None,
-        "ended_at": rfc3339(status.ended_at) if status.ended_at else None,
-        "cost": status.cost.micro_usd,
-        "cost_is_final": status.cost_is_final,
-        "failure": [str(failure.kind), failure.message, failure.fix] if failure else None,
-    }
-
-
-def status_from_json(raw: dict[str, Any]) -> Status:
-    failure = raw["failure"]
-    return Status(
-        state=SegmentState(raw["state"]),
-        started_at=instant(raw["started_at"]) if raw["started_at"] else None,
-        ended_at=instant(raw["ended_at"]) if raw["ended_at"] else None,
-        cost=Money(raw["cost"]),
-        cost_is_final=raw.get("cost_is_final", True),
-        failure=SegmentFailure(kind=FailureKind(failure[0]), message=failure[1], fix=failure[2]) if failure else None,
-    )
 
 
 def _handle(segment: Segment) -> str:

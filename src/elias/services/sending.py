@@ -12,7 +12,7 @@ from elias.domain.run import Run, RunState, Segment, SegmentState, Wish
 from elias.errors import EliasError
 from elias.ports.backend import Backend, Bundle, CanFind, Status
 from elias.ports.stores import RunStore
-from elias.services.follow import failure_of, status_to_json
+from elias.services.follow import failure_of
 from elias.services.spend import Purse, is_certain
 from elias.units import FREE, Clock, rfc3339
 
@@ -37,7 +37,7 @@ class Sender:
             if was_sent and isinstance(backend, CanFind):
                 handle, was_sent = backend.find(segment.key), False
             if handle is None and not was_sent and self._is_unwanted(run, segment):
-                return status_to_json(Status(state=SegmentState.CANCELLED, ended_at=self.clock.now()))
+                return Status(state=SegmentState.CANCELLED, ended_at=self.clock.now()).to_record()
             if handle is None:
                 bundle, offer = load()
                 segment = self._pay(run, segment, offer)
@@ -71,5 +71,5 @@ class Sender:
         return {"ask_again": rfc3339(self.clock.now() + ASK_AGAIN)}
 
     def _refused(self, error: EliasError) -> Taken:
-        ended = self.clock.now()
-        return status_to_json(Status(state=SegmentState.FAILED, ended_at=ended, failure=failure_of(error)))
+        failed = Status(state=SegmentState.FAILED, failure=failure_of(error))
+        return failed.to_record(self.clock.now())

@@ -20,7 +20,7 @@ from elias.errors import BackendError, DiskFull, EliasError, OverBudget, StoreEr
 from elias.ports.backend import Backend, Bundle, NeedsLease, Status
 from elias.ports.durable import Steps
 from elias.ports.stores import BlobStore, CorpusStore, RunStore
-from elias.services.follow import Follower, failure_of, status_from_json, status_to_json
+from elias.services.follow import Follower, failure_of
 from elias.services.foresee import Foresight
 from elias.services.forget import leave_places
 from elias.services.next_move import (
@@ -195,11 +195,10 @@ class Coordinator:
         run, segment = self._run_and_segment(run_id, number)
         try:
             held = self.means.purse.held(segment.key)
-            return status_to_json(self.follower.follow(self._backend(run, segment), segment, held))
+            return self.follower.follow(self._backend(run, segment), segment, held).to_record()
         except EliasError as error:
-            return status_to_json(
-                Status(state=SegmentState.FAILED, failure=failure_of(error), cost_is_final=segment.sent_at is None)
-            )
+            failure, is_final = failure_of(error), segment.sent_at is None
+            return Status(state=SegmentState.FAILED, failure=failure, cost_is_final=is_final).to_record()
 
     def collect(self, run_id: str, number: int, answer: dict[str, Any]) -> bool | dict[str, Any]:
         """Bring home and check what the segment left, write down its end; whether it counts as a failure.
@@ -209,7 +208,7 @@ class Coordinator:
         run, segment = self._run_and_segment(run_id, number)
         if segment.state.is_final:
             return counts_as_failure(segment)
-        status = status_from_json(answer)
+        status = Status.from_record(answer)
         try:
             with disk_errors(self._folder(run).root):
                 if segment.handle:

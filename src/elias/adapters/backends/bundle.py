@@ -10,6 +10,9 @@ from elias.errors import DigestMismatch, LabelForbids
 from elias.ports.backend import Bundle
 from elias_trainer.contract import Digest, digest_file, tree_digest
 
+LOCAL_BASES = ("starter", "tiny", "fake:")
+"""Bases that come without the internet: in a wheel, or made on the spot."""
+
 
 def refuse_by_label(label: Label, offer: Offer, *, encrypted: bool = False) -> None:
     """Raises LabelForbids when data with `label` may not go to `offer`'s place like that."""

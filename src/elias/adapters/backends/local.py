@@ -25,7 +25,7 @@ from elias.domain.run import SegmentFailure, SegmentState
 from elias.domain.tier import GIB, Machine
 from elias.errors import BackendError, DiskFull
 from elias.ports.backend import BackendContext, Bundle, Status
-from elias.units import FREE, rfc3339
+from elias.units import FREE
 from elias_trainer.contract import EVENT_PREFIX, FailureKind, Job, Outcome, Precision, Result, write_whole
 
 CANCEL_GRACE_S = 4.0
@@ -76,10 +76,10 @@ class LocalBackend:
     def poll(self, handle: str) -> Status:
         segment = self._segment(handle)
         if ended := read_json(segment / "ended.json"):
-            return _status(ended)
+            return Status.from_record(ended)
         if not (segment / "order.json").exists():
             message = f"this machine knows no segment {handle!r}"
-            return _failed(FailureKind.INFRASTRUCTURE, message, "elias run resume")
+            return Status.failed(FailureKind.INFRASTRUCTURE, message, "elias run resume")
         identity = self._identity(handle)
         if identity is None and not self.launching.launch_if_free(segment):
             if (segment / "unwanted").exists():
@@ -234,31 +234,11 @@ class LocalBackend:
         segment, started = self._segment(key), self._started_at(key)
         left = read_json(segment / "exit.json")
         ended = datetime.fromtimestamp(left["at"], UTC) if left else self.clock.now()
-        record = {
-            "state": state,
-            "accelerator": result.accelerator if result else None,
-            "started_at": rfc3339(started) if started else None,
-            "ended_at": rfc3339(ended),
-            "failure": [failure.kind, failure.message, failure.fix] if failure else None,
-        }
+        accelerator = result.accelerator if result else None
+        status = Status(state=state, accelerator=accelerator, started_at=started, ended_at=ended, failure=failure)
+        record = status.to_record()
         write_whole(segment / "ended.json", json.dumps(record).encode())
-        return _status(record)
-
-
-def _status(record: Mapping[str, Any]) -> Status:
-    failure = record["failure"]
-    started, ended = record["started_at"], record["ended_at"]
-    return Status(
-        state=SegmentState(record["state"]),
-        accelerator=record["accelerator"],
-        started_at=datetime.fromisoformat(started) if started else None,
-        ended_at=datetime.fromisoformat(ended),
-        failure=SegmentFailure(kind=FailureKind(failure[0]), message=failure[1], fix=failure[2]) if failure else None,
-    )
-
-
-def _failed(kind: FailureKind, message: str, fix: str) -> Status:
-    return Status(state=SegmentState.FAILED, failure=SegmentFailure(kind=kind, message=message, fix=fix))
+        return Status.from_record(record)
 
 
 def _manner(code: int) -> str:

@@ -6,7 +6,7 @@ import shutil
 
 from elias.adapters.backends.kaggle.client import KaggleClient
 from elias.adapters.backends.kaggle.ledger import Entry, Ledger
-from elias.adapters.backends.kaggle.outcome import status_by_hand, to_record
+from elias.adapters.backends.kaggle.outcome import status_by_hand
 from elias.adapters.backends.parcels import open_outbox
 from elias.errors import BackendError, InputError, NotFound, VerificationError
 from elias.ports.backend import BackendContext
@@ -61,7 +61,7 @@ class Adopter:
         if (found := folder / "outbox" / f"{slug}.log").exists():
             found.replace(folder / "log.json")
         shutil.rmtree(folder / "outbox")
-        ended = to_record(status_by_hand(folder / "out"), self._context.clock.now())
+        ended = status_by_hand(folder / "out").to_record(self._context.clock.now())
         entry = Entry(key=handle, dataset="", kernel=kernel, seconds=0, gpus=0, parcel="", forgotten=True, ended=ended)
         self._ledger.put(entry)
         return handle

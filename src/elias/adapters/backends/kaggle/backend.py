@@ -14,25 +14,16 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from elias.adapters.backends.bundle import refuse_by_label, verify_bundle
+from elias.adapters.backends.bundle import LOCAL_BASES, refuse_by_label, verify_bundle
 from elias.adapters.backends.kaggle.adopted import Adopter
 from elias.adapters.backends.kaggle.client import KaggleClient, Session
 from elias.adapters.backends.kaggle.ledger import Entry, Ledger, when
 from elias.adapters.backends.kaggle.live import notes_in, other_lines
-from elias.adapters.backends.kaggle.outcome import (
-    RESUME,
-    Ended,
-    failed,
-    failed_by,
-    from_record,
-    log_lines,
-    mounted_another,
-    status_of,
-    to_record,
-)
+from elias.adapters.backends.kaggle.outcome import Ended, log_lines, mounted_another, status_of
 from elias.adapters.backends.kaggle.sender import CARDS, T4_BYTES, Sender
 from elias.adapters.backends.kaggle.settings import KaggleSettings
 from elias.adapters.backends.kaggle.watch import Watch
+from elias.adapters.backends.outcome import RESUME, failed_by
 from elias.adapters.backends.output import bring_home, read_events
 from elias.adapters.backends.parcels import open_outbox
 from elias.domain.footprint import KNOWN_SHAPES, footprint
@@ -49,8 +40,6 @@ log = logging.getLogger("elias.kaggle")
 T4_TFLOPS = 65.0
 """Dense, float16; a T4 has no bfloat16."""
 START_DELAY = timedelta(minutes=3)
-LOCAL_BASES = ("starter", "tiny", "fake:")
-"""Bases that come without the internet: in a wheel, or made on the spot."""
 
 
 class KaggleBackend:
@@ -127,9 +116,9 @@ class KaggleBackend:
         entry = self._ledger.get(handle)
         if entry is None:
             what = f"this node sent no segment {handle!r} to Kaggle"
-            return failed(FailureKind.INFRASTRUCTURE, what, RESUME)
+            return Status.failed(FailureKind.INFRASTRUCTURE, what, RESUME)
         if entry.ended is not None:
-            return from_record(entry.ended)
+            return Status.from_record(entry.ended)
         if known := self._watch.known(entry):
             return known
         news = self._watch.news(entry)
@@ -261,7 +250,7 @@ class KaggleBackend:
         if entry.unwanted:
             return self._end(entry, Status(state=SegmentState.CANCELLED))
         what = f"the kernel {entry.kernel} is not on Kaggle any more, and its output with it"
-        return self._end(entry, failed(FailureKind.INFRASTRUCTURE, what, RESUME))
+        return self._end(entry, Status.failed(FailureKind.INFRASTRUCTURE, what, RESUME))
 
     def _in_trouble(self, entry: Entry, error: EliasError) -> Status:
         """Kaggle, or the way there: asked again, for a bounded time. A mistake of ours is said at once, unless the
@@ -312,7 +301,7 @@ class KaggleBackend:
             return self._end(entry, Status(state=SegmentState.CANCELLED))
         if entry.stale_tries + 1 >= self.settings.stale_tries:
             what = f"the job refused what was mounted, {self.settings.stale_tries} times: {why}"
-            return self._end(entry, failed(FailureKind.INFRASTRUCTURE, what, RESUME))
+            return self._end(entry, Status.failed(FailureKind.INFRASTRUCTURE, what, RESUME))
         self._watch.drop(entry)
         self._drop_in_vain(self._sender.again(entry))
         return Status(state=SegmentState.PENDING, note=f"{why}; it is pushed again")
@@ -333,10 +322,10 @@ class KaggleBackend:
     def _end(self, entry: Entry, status: Status) -> Status:
         """Write down the end; from now on it stays."""
         status = replace(status, started_at=when(entry.pushed_at))
-        entry = self._ledger.change(entry.key, ended=to_record(status, self._clock.now()))
+        entry = self._ledger.change(entry.key, ended=status.to_record(self._clock.now()))
         self._watch.drop(entry)
         self._clean_up()
-        return from_record(entry.ended or {})
+        return Status.from_record(entry.ended or {})
 
     def _clean_up(self) -> None:
         """What was only needed on the way, here and on Kaggle: keys at once, the rest when nobody needs it."""

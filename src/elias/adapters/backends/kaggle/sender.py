@@ -13,8 +13,8 @@ from pathlib import Path
 from elias.adapters.backends.kaggle.client import KaggleClient, UnknownSources
 from elias.adapters.backends.kaggle.ledger import Entry, Ledger, when
 from elias.adapters.backends.kaggle.notebook import Filling, write_kernel
-from elias.adapters.backends.kaggle.outcome import failed, failed_by
 from elias.adapters.backends.kaggle.settings import KaggleSettings
+from elias.adapters.backends.outcome import failed_by
 from elias.adapters.backends.parcels import Destination, make_parcel
 from elias.domain.footprint import KNOWN_SHAPES, footprint
 from elias.domain.label import Label
@@ -139,7 +139,7 @@ class Sender:
             return failed_by(refused) if entry.refusals + 1 >= self.settings.http_tries else _pending(refused.what)
         except Refused as refused:
             self._ledger.change(entry.key, push_sent_at=None)
-            return failed(FailureKind.USER, refused.what, refused.fix)
+            return Status.failed(FailureKind.USER, refused.what, refused.fix)
         self._ledger.change(entry.key, pushed_at=rfc3339(self._clock.now()), seconds=seconds)
         return _pending("pushed")
 
@@ -169,7 +169,7 @@ class Sender:
         message = f"Kaggle did not get the dataset {late[0]} ready in {self.settings.processing_limit}"
         if entry.uploads >= MOST_UPLOADS:
             fix = f"look at {where}; then: elias run resume"
-            return entry, failed(FailureKind.INFRASTRUCTURE, f"{message}, {entry.uploads} times", fix)
+            return entry, Status.failed(FailureKind.INFRASTRUCTURE, f"{message}, {entry.uploads} times", fix)
         return self._ledger.change(entry.key, uploaded_at=None), _pending(f"{message}; it is sent again")
 
     def _luggage(self, key: str) -> Path:

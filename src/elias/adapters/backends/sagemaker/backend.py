@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from elias.adapters.backends.bundle import refuse_by_label, verify_bundle
+from elias.adapters.backends.outcome import RESUME, failed_by
 from elias.adapters.backends.output import bring_home, read_events
 from elias.adapters.backends.sagemaker.bills import Bills
 from elias.adapters.backends.sagemaker.client import Clients, NoCapacity
@@ -25,16 +26,7 @@ from elias.adapters.backends.sagemaker.jobs import FINAL, Described, first_diffe
 from elias.adapters.backends.sagemaker.ledger import Entry, Ledger, StopFor, when
 from elias.adapters.backends.sagemaker.logs import JobLog, events_in, other_lines
 from elias.adapters.backends.sagemaker.offers import instance_offers
-from elias.adapters.backends.sagemaker.outcome import (
-    RESUME,
-    failed,
-    failed_by,
-    from_record,
-    has_begun,
-    interruptions_in,
-    live_status,
-    started_at,
-)
+from elias.adapters.backends.sagemaker.outcome import has_begun, interruptions_in, live_status, started_at
 from elias.adapters.backends.sagemaker.pace import Pace
 from elias.adapters.backends.sagemaker.sender import SPOT, Sender, StrangersJob, need_id
 from elias.adapters.backends.sagemaker.settings import SageMakerSettings
@@ -122,9 +114,9 @@ class SageMakerBackend(Holdings, Bills):
         entry = self._ledger.get(handle)
         if entry is None:
             what = f"this node sent no segment {handle!r} to SageMaker"
-            return failed(FailureKind.INFRASTRUCTURE, what, RESUME)
+            return Status.failed(FailureKind.INFRASTRUCTURE, what, RESUME)
         if entry.ended is not None:
-            return from_record(entry.ended)
+            return Status.from_record(entry.ended)
         is_urgent = entry.stop_for is not None and not entry.stop_sent
         known = self._last.get(handle)
         if not self._pace.may_ask(handle, running=self._running(), is_urgent=is_urgent):
@@ -200,7 +192,7 @@ class SageMakerBackend(Holdings, Bills):
             )
         entry = found[-1]
         if entry.ended is not None:
-            return from_record(entry.ended)
+            return Status.from_record(entry.ended)
         described = self._sender.jobs.find(entry.job) if entry.was_sent else None
         if described is None:
             return Status(state=SegmentState.PENDING, note="it is not ordered yet")
@@ -295,7 +287,7 @@ class SageMakerBackend(Holdings, Bills):
                 state=SegmentState.PENDING, note=f"SageMaker does not show {entry.job} since {rfc3339(since)}"
             )
         what = f"SageMaker does not know the job {entry.job} any more; it may have been billed"
-        status = replace(failed(FailureKind.INFRASTRUCTURE, what, RESUME), cost_is_final=False)
+        status = replace(Status.failed(FailureKind.INFRASTRUCTURE, what, RESUME), cost_is_final=False)
         return self._collector.end(entry, None, status)
 
     def _in_trouble(self, entry: Entry, error: EliasError) -> Status:
@@ -307,9 +299,9 @@ class SageMakerBackend(Holdings, Bills):
             return self._collector.end(entry, None, failed_by(error))
         if not entry.was_sent and isinstance(error, QuotaExhausted | NoCapacity):
             kind = FailureKind.QUOTA if isinstance(error, QuotaExhausted) else FailureKind.CAPACITY
-            return self._collector.end(entry, None, failed(kind, error.what, error.fix))
+            return self._collector.end(entry, None, Status.failed(kind, error.what, error.fix))
         if isinstance(error, NotFound) and not entry.was_sent:  # the bucket, the key: there is something to set up
-            return self._collector.end(entry, None, failed(FailureKind.USER, error.what, error.fix))
+            return self._collector.end(entry, None, Status.failed(FailureKind.USER, error.what, error.fix))
         is_refused = not error.is_worth_retry and not isinstance(error, DiskFull)
         if (is_refused and not entry.was_sent) or now - since > self.settings.patience:
             return self._collector.end(entry, None, replace(failed_by(error), cost_is_final=not entry.was_sent))

@@ -8,21 +8,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
 
+from elias.adapters.backends.outcome import RESUME, own_result
 from elias.adapters.backends.sagemaker.bucket import Bucket
 from elias.adapters.backends.sagemaker.client import Clients
 from elias.adapters.backends.sagemaker.inbox import GB, MODEL_FILE, Inbox, steps_home
 from elias.adapters.backends.sagemaker.jobs import ARTIFACTS, Described, artifact_key
 from elias.adapters.backends.sagemaker.ledger import Entry, Ledger, adopted, when
 from elias.adapters.backends.sagemaker.logs import JobLog
-from elias.adapters.backends.sagemaker.outcome import (
-    RESUME,
-    Ended,
-    cost_of,
-    final_state,
-    from_record,
-    own_result,
-    to_record,
-)
+from elias.adapters.backends.sagemaker.outcome import Ended, cost_of, final_state
 from elias.adapters.backends.sagemaker.sender import Sender
 from elias.adapters.backends.sagemaker.spot import History
 from elias.domain.run import SegmentState
@@ -114,7 +107,7 @@ class Collector:
         except EliasError:
             shutil.rmtree(folder, ignore_errors=True)
             raise
-        ended = to_record(Status(state=SegmentState.PAUSED), self._clock.now())
+        ended = Status(state=SegmentState.PAUSED).to_record(self._clock.now())
         self._ledger.put(adopted(handle, address, ended))
         return handle
 
@@ -145,7 +138,7 @@ class Collector:
         status = replace(status, started_at=when(entry.started_at))
         entry = self._ledger.change(
             entry.key,
-            ended=to_record(status, self._clock.now()),
+            ended=status.to_record(self._clock.now()),
             gained=newest > entry.start_step or status.state is SegmentState.DONE,
         )
         if entry.is_spot and described is not None and entry.started_at:
@@ -155,7 +148,7 @@ class Collector:
             shutil.rmtree(folder / name, ignore_errors=True)
         (folder / "segment.key").unlink(missing_ok=True)
         self.clean_up()
-        return from_record(entry.ended or {})
+        return Status.from_record(entry.ended or {})
 
     # What is left in S3
 

@@ -3,31 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
-from elias.adapters.backends.output import read_result
+from elias.adapters.backends.outcome import RESUME, own_result
 from elias.adapters.backends.sagemaker.inbox import steps_home
 from elias.adapters.backends.sagemaker.jobs import Described
 from elias.adapters.backends.sagemaker.ledger import Entry, StopFor
-from elias.domain.run import SegmentFailure, SegmentState
-from elias.errors import (
-    BackendError,
-    BudgetExhausted,
-    EliasError,
-    NotFound,
-    QuotaExhausted,
-    StoreError,
-    VerificationError,
-)
+from elias.domain.run import SegmentState
 from elias.ports.backend import Status
-from elias.units import FREE, Money, instant, rfc3339
+from elias.units import FREE, Money
 from elias_trainer.contract import FailureKind, Outcome, Result
 
-RESUME = "elias run resume goes on from the newest checkpoint"
 SMALLER = (
     "use --method qlora, a smaller batch, --gradient-checkpointing, or a larger --instance; then: elias run resume"
 )
@@ -132,21 +120,16 @@ def final_state(ended: Ended) -> Status:
     is_done = result is not None and result.outcome is Outcome.DONE and ended.problem is None
     if entry.stop_for == StopFor.MISMATCH:
         what = f"SageMaker made another job than was ordered, and it was stopped: {entry.mismatch}"
-        return failed(FailureKind.VERIFICATION, what, "report this, with the job's name; then: elias run resume")
+        return Status.failed(FailureKind.VERIFICATION, what, "report this, with the job's name; then: elias run resume")
     if is_done:
         return Status(state=SegmentState.DONE, accelerator=_accelerator(result, entry))
     if entry.stop_for == StopFor.CANCEL:
         return Status(state=SegmentState.CANCELLED, accelerator=entry.instance)
     if ended.problem is not None:
-        return failed(FailureKind.INFRASTRUCTURE, f"{ended.problem}; {_kept(ended.out)}", RESUME)
+        return Status.failed(FailureKind.INFRASTRUCTURE, f"{ended.problem}; {_kept(ended.out)}", RESUME)
     if result is not None and result.failure is not None:
-        return failed(result.failure.kind, result.failure.message, result.failure.fix)
+        return Status.failed(result.failure.kind, result.failure.message, result.failure.fix)
     return _unfinished(ended, result)
-
-
-def own_result(out: Path, key: str) -> Result | None:
-    result = read_result(out)
-    return result if result is not None and result.segment == key else None
 
 
 def of_reason(reason: str) -> tuple[FailureKind, str]:
@@ -157,49 +140,6 @@ def of_reason(reason: str) -> tuple[FailureKind, str]:
     return FailureKind.INFRASTRUCTURE, RESUME
 
 
-def failed(kind: FailureKind, message: str, fix: str) -> Status:
-    return Status(state=SegmentState.FAILED, failure=SegmentFailure(kind=kind, message=message, fix=fix))
-
-
-def failed_by(error: EliasError) -> Status:
-    kinds: tuple[tuple[type[EliasError] | tuple[type[EliasError], ...], FailureKind], ...] = (
-        (QuotaExhausted, FailureKind.QUOTA),
-        (BudgetExhausted, FailureKind.BUDGET),
-        (VerificationError, FailureKind.VERIFICATION),
-        ((BackendError, NotFound, StoreError), FailureKind.INFRASTRUCTURE),
-    )
-    kind = next((kind for types, kind in kinds if isinstance(error, types)), FailureKind.USER)
-    return failed(kind, error.what, error.fix)
-
-
-def to_record(status: Status, ended_at: datetime) -> dict[str, object]:
-    failure = status.failure
-    return {
-        "state": str(status.state),
-        "accelerator": status.accelerator,
-        "started_at": rfc3339(status.started_at) if status.started_at else None,
-        "ended_at": rfc3339(status.ended_at or ended_at),
-        "cost": status.cost.micro_usd,
-        "cost_is_final": status.cost_is_final,
-        "failure": [str(failure.kind), failure.message, failure.fix] if failure else None,
-        "note": status.note,
-    }
-
-
-def from_record(record: Mapping[str, Any]) -> Status:
-    failure, started = record["failure"], record["started_at"]
-    return Status(
-        state=SegmentState(record["state"]),
-        accelerator=record["accelerator"],
-        started_at=instant(started) if started else None,
-        ended_at=instant(record["ended_at"]),
-        cost=Money(record["cost"]),
-        cost_is_final=record["cost_is_final"],
-        failure=SegmentFailure(kind=FailureKind(failure[0]), message=failure[1], fix=failure[2]) if failure else None,
-        note=record["note"],
-    )
-
-
 def _unfinished(ended: Ended, result: Result | None) -> Status:
     """It was stopped, ran into a limit, or broke; what it saved is home."""
     entry, described = ended.entry, ended.described
@@ -207,29 +147,29 @@ def _unfinished(ended: Ended, result: Result | None) -> Status:
     kept = _kept(ended.out)
     if entry.stop_for == StopFor.NEVER_STARTED:
         what = f"SageMaker found no {entry.instance} for it in time; it was stopped, and nothing was billed"
-        return failed(FailureKind.CAPACITY, what, RESUME)
+        return Status.failed(FailureKind.CAPACITY, what, RESUME)
     if entry.stop_for == StopFor.IN_VAIN:
         what = f"AWS took the spot instance away {entry.interruptions} times and nothing was gained; {kept}"
-        return failed(FailureKind.PREEMPTED, what, RESUME)
+        return Status.failed(FailureKind.PREEMPTED, what, RESUME)
     if secondary == "MaxWaitTimeExceeded":
         what = f"no spot {entry.instance} was to be had for it in time; {kept}"
-        return failed(FailureKind.PREEMPTED if has_begun(described) else FailureKind.CAPACITY, what, RESUME)
+        return Status.failed(FailureKind.PREEMPTED if has_begun(described) else FailureKind.CAPACITY, what, RESUME)
     if primary == "Stopped" and secondary != "MaxRuntimeExceeded" and entry.stop_for is None:
         what = f"the job {entry.job} was stopped by somebody else, as in the AWS console; {kept}"
-        return failed(FailureKind.USER, what, RESUME)  # what a person stopped does not start again by itself
+        return Status.failed(FailureKind.USER, what, RESUME)  # what a person stopped does not start again by itself
     if result is not None:
         return Status(state=SegmentState.PAUSED, accelerator=_accelerator(result, entry))
     if primary == "Failed":
         reason = str(described.get("FailureReason") or "no reason given")
         kind, fix = of_reason(reason)
-        return failed(kind, f"the job failed: {reason}; {kept}", fix)
+        return Status.failed(kind, f"the job failed: {reason}; {kept}", fix)
     if max(steps_home(ended.out), default=0) > entry.start_step:
         return Status(state=SegmentState.PAUSED, accelerator=entry.instance, note=f"it ended {secondary}; {kept}")
     if entry.stop_for == StopFor.PAUSE:
         return Status(
             state=SegmentState.CANCELLED, accelerator=entry.instance, note="paused before its first checkpoint"
         )
-    return failed(FailureKind.INFRASTRUCTURE, f"the job ended {secondary} without a word; {kept}", RESUME)
+    return Status.failed(FailureKind.INFRASTRUCTURE, f"the job ended {secondary} without a word; {kept}", RESUME)
 
 
 def _note(entry: Entry, secondary: str) -> str:

@@ -7,6 +7,7 @@ import math
 import shutil
 from typing import Any
 
+from elias.adapters.backends.bundle import LOCAL_BASES
 from elias.adapters.backends.parcels import Destination, make_parcel
 from elias.adapters.backends.sagemaker.bucket import Bucket, Sent
 from elias.adapters.backends.sagemaker.client import Clients, NameTaken, NoCapacity
@@ -33,8 +34,6 @@ from elias.units import rfc3339
 from elias_trainer.contract import Digest, canonical_json, digest_bytes, write_whole
 from elias_trainer.parcel import PARCEL_FILE, TRAINER_FILE, Parcel
 
-LOCAL_BASES = ("starter", "tiny", "fake:")
-"""Bases that come without the internet: in a wheel, or made on the spot."""
 SPOT = " spot"
 """Ends the variant of an offer of spot capacity."""
 VOLUME_FACTOR = 4

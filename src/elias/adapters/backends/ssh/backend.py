@@ -18,10 +18,11 @@ from pathlib import Path
 from typing import Any
 
 from elias.adapters.backends.bundle import refuse_by_label, verify_bundle
+from elias.adapters.backends.outcome import RESUME
 from elias.adapters.backends.output import bring_home, read_events
 from elias.adapters.backends.ssh.connection import Connection
 from elias.adapters.backends.ssh.machine import Machine
-from elias.adapters.backends.ssh.outcome import RESUME, Ended, failed, from_record, status_of, to_record
+from elias.adapters.backends.ssh.outcome import Ended, status_of
 from elias.adapters.backends.ssh.settings import SshSettings
 from elias.adapters.backends.ssh.transfer import Carrier, objects_of
 from elias.domain.offer import Need, Offer
@@ -82,15 +83,15 @@ class SshBackend:
     def poll(self, handle: str) -> Status:
         folder = self._folder(handle)
         if ended := _read_json(folder / "ended.json"):
-            return from_record(ended)
+            return Status.from_record(ended)
         if not (folder / "order.json").exists():
-            return failed(FailureKind.INFRASTRUCTURE, f"{self.name} was sent no segment {handle!r}", RESUME)
+            return Status.failed(FailureKind.INFRASTRUCTURE, f"{self.name} was sent no segment {handle!r}", RESUME)
         asked, known = self._last.get(handle, (0.0, None))
         if known is not None and time.monotonic() - asked < self.settings.poll_every.total_seconds():
             return known
         with self._lock(handle):
             if ended := _read_json(folder / "ended.json"):
-                return from_record(ended)
+                return Status.from_record(ended)
             try:
                 status = self._look(handle, folder)
                 self._trouble.pop(handle, None)
@@ -188,7 +189,7 @@ class SshBackend:
             return self._end(folder, Status(state=SegmentState.CANCELLED))
         if answer["state"] == "unknown":
             what = f"{self.settings.host} does not know the segment any more"
-            return self._end(folder, failed(FailureKind.INFRASTRUCTURE, what, RESUME))
+            return self._end(folder, Status.failed(FailureKind.INFRASTRUCTURE, what, RESUME))
         if answer["events"]:
             live.parent.mkdir(exist_ok=True)
             with live.open("ab") as stream:
@@ -236,7 +237,7 @@ class SshBackend:
 
     def _end(self, folder: Path, status: Status) -> Status:
         """Write down the end; from now on it stays."""
-        record = to_record(replace(status, ended_at=status.ended_at or self._clock.now()))
+        record = status.to_record(self._clock.now())
         if (folder / "parcel" / "parcel.json").exists():
             write_whole(folder / "objects.json", canonical_json(list(objects_of(folder / "parcel"))))
         write_whole(folder / "ended.json", canonical_json(record))
@@ -244,7 +245,7 @@ class SshBackend:
             shutil.rmtree(folder / name, ignore_errors=True)
         (folder / "segment.key").unlink(missing_ok=True)
         self._renewals.discard(folder.name)
-        return from_record(record)
+        return Status.from_record(record)
 
     def _in_trouble(self, key: str, folder: Path, error: EliasError) -> Status:
         """Out of reach: the segment is as it was, for a bounded time. What a person has to mend is said at once,
@@ -254,7 +255,7 @@ class SshBackend:
         patience = self.settings.patience if was_tried else self.settings.start_patience
         if (not was_tried and not error.is_worth_retry) or self._clock.now() - since > patience:
             kind = FailureKind.INFRASTRUCTURE if isinstance(error, BackendError) else FailureKind.USER
-            return self._end(folder, failed(kind, error.what, error.fix))
+            return self._end(folder, Status.failed(kind, error.what, error.fix))
         known = self._last.get(key, (0.0, Status(state=SegmentState.PENDING)))[1]
         started = _started(folder)
         state = SegmentState.RUNNING if started else known.state
