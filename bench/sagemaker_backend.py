@@ -8,23 +8,21 @@
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import os
 import shutil
 import socket
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pyrage
+import sagemaker_kills
 
 from elias.adapters.backends.sagemaker.backend import SageMakerBackend
 from elias.adapters.backends.sagemaker.bucket import Bucket, Sent
@@ -46,14 +44,13 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=100)
     parser.add_argument("--seconds", type=float, default=60.0)
     given = parser.parse_args()
-    kills = _kills()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        kills.set_environment(folder)
+        sagemaker_kills.set_environment(folder)
         with socket.create_server(("127.0.0.1", 0)) as listener:
             port = int(listener.getsockname()[1])
-        world = kills.World(home=folder / "node", run="", disk=Disk(folder / "aws"), port=port)
-        with kills.Served(world):
+        world = sagemaker_kills.World(home=folder / "node", run="", disk=Disk(folder / "aws"), port=port)
+        with world.served():
             print(json.dumps(transfer(world, folder, given.megabytes)), flush=True)
             print(json.dumps(submit(world, folder)), flush=True)
             print(json.dumps(polling(world, folder, given.jobs, given.seconds)), flush=True)
@@ -175,16 +172,6 @@ def aws(world: Any, *words: str) -> None:
 
 def _offer(backend: SageMakerBackend, bundle: Any) -> Offer:
     return next(offer for offer in backend.offers(need_of(bundle)) if offer.variant == "ml.g5.xlarge")
-
-
-def _kills() -> ModuleType:
-    """Its emulator in a process of its own, and its account."""
-    path = Path(__file__).with_name("sagemaker_kills.py")
-    spec = importlib.util.spec_from_file_location("sagemaker_kills", path)
-    assert spec and spec.loader
-    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 if __name__ == "__main__":

@@ -1,10 +1,6 @@
-import sys
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from importlib import util
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pyrage
@@ -13,10 +9,10 @@ import pytest
 from elias.adapters.backends.kaggle import KaggleBackend
 from elias.adapters.backends.kaggle.notebook import as_script, template_text
 from elias.adapters.clock import SystemClock
-from elias.domain.run import SegmentState
-from elias.ports.backend import BackendContext, Status
+from elias.ports.backend import BackendContext
 from elias.testing.bundles import Wanted, make_bundle, need_of
 from elias.testing.kaggle_emulator import Beside, Fault, FaultKind, KaggleEmulator
+from tests.adapters.polled_place import PolledPlace
 
 NODE_KEY = str(pyrage.x25519.Identity.generate())
 QUICK = {
@@ -69,16 +65,6 @@ def emulated(server: KaggleEmulator, tmp_path: Path) -> Iterator[Beside]:
         yield own
 
 
-@pytest.fixture(scope="session")
-def kills() -> ModuleType:
-    """bench/kaggle_kills.py, whose runs other tests use too."""
-    spec = util.spec_from_file_location("kaggle_kills", Path(__file__).parents[3] / "bench" / "kaggle_kills.py")
-    assert spec and spec.loader
-    module = sys.modules[spec.name] = util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture
 def account(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("KAGGLE_API_TOKEN", raising=False)
@@ -114,14 +100,11 @@ def backend(make_backend: Callable[..., KaggleBackend]) -> KaggleBackend:
     return make_backend()
 
 
-@dataclass
-class Place:
+@dataclass(kw_only=True)
+class Place(PolledPlace):
     """A backend and the emulated Kaggle behind it, as a test speaks to them."""
 
-    backend: KaggleBackend
     emulated: Beside
-    home: Path
-    key: str = "faults-0001"
 
     def fault(self, kind: FaultKind, call: str, **more: Any) -> None:
         self.emulated.disk.faults.add(Fault(kind=kind, call=call, **more))
@@ -130,30 +113,6 @@ class Place:
         bundle = make_bundle(self.home / "bundles" / self.key, self.key, Wanted(**wanted))
         return self.backend.submit(self.key, bundle, self.backend.offers(need_of(bundle))[0])
 
-    def until(self, is_so: Callable[[Status], bool], within_s: float = 40.0) -> list[Status]:
-        """Poll until a status is so; all that were seen."""
-        seen: list[Status] = []
-        end = time.monotonic() + within_s
-        while not seen or not is_so(seen[-1]):
-            assert time.monotonic() < end, f"nothing came of it; last seen: {seen[-1:]}"
-            status = self.backend.poll(self.key)
-            list(self.backend.events(self.key, -1))
-            seen += [status] if not seen or status != seen[-1] else []
-            time.sleep(0.02)
-        return seen
-
-    def ended(self) -> Status:
-        return self.until(lambda status: status.state.is_final)[-1]
-
-    def running(self) -> Status:
-        return self.until(lambda status: status.state is SegmentState.RUNNING)[-1]
-
-    def checkpoint(self) -> int:
-        """The step of the one that came home; 0 where none did."""
-        self.backend.fetch(self.key, self.home / "home")
-        steps = [int(path.name.removeprefix("step-")) for path in (self.home / "home").glob("checkpoint/step-*")]
-        return max(steps, default=0)
-
     def pushes(self) -> int:
         """Kernel versions that there are, or were."""
         return len(self.emulated.disk.requests("SaveKernel"))
@@ -161,4 +120,4 @@ class Place:
 
 @pytest.fixture
 def place(backend: KaggleBackend, emulated: Beside, tmp_path: Path) -> Place:
-    return Place(backend, emulated, tmp_path)
+    return Place(backend=backend, emulated=emulated, home=tmp_path)

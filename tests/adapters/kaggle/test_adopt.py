@@ -12,7 +12,9 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import kaggle_kills
 import pytest
+import request_kills
 
 from elias.adapters.backends.kaggle import KaggleBackend
 from elias.adapters.backends.kaggle.by_hand import Kit, Owner, lay_out
@@ -43,7 +45,6 @@ from elias.wiring.attest import make_node, node_signer
 from elias.wiring.by_hand import download
 from elias.wiring.train import Training, backend_context, open_training
 from elias_trainer.contract import BaseModel, Recipe, digest_bytes, digest_file
-from tests.adapters.kaggle.node_process import kills
 from tests.adapters.kaggle.official_cli import type_kaggle
 
 STEPS = 40
@@ -69,7 +70,7 @@ class Person:
         """One that stands, of which nothing was ever sent."""
         corpus = small_corpus(FolderBlobs(self.home / "blobs"), label, SystemClock().now())
         self.training.stores.corpora.add(corpus)
-        run = new_run(kills.wanted(STEPS, **bounds), corpus, SystemClock())
+        run = new_run(kaggle_kills.wanted(STEPS, **bounds), corpus, SystemClock())
         self.training.stores.runs.add(run)
         return self.training.stores.runs.update(run.id, state=RunState.PAUSED)
 
@@ -109,9 +110,9 @@ def person(emulated: KaggleEmulator, account: None, tmp_path: Path) -> Iterator[
     template = tmp_path / "template.py"
     template.write_text(as_script(template_text()))
     home = tmp_path / "node"
-    config = kills.config_of(home, emulated.url, str(template))
+    config = kaggle_kills.config_of(home, emulated.url, str(template))
     make_node(config)
-    with open_training(config, kills.parts_of(home)) as training:
+    with open_training(config, request_kills.parts_of(home)) as training:
         yield Person(training, emulated, config)
 
 
@@ -135,7 +136,7 @@ def test_a_segment_that_ended_with_a_checkpoint_goes_on_and_one_with_the_adapter
         (1, SegmentState.PAUSED, None),
         (2, SegmentState.DONE, STEPS // 2),
     ]
-    assert kills.steps_of(person.training.stores, run) == list(range(1, STEPS + 1))
+    assert request_kills.steps_of(person.training.stores, run) == list(range(1, STEPS + 1))
     with pytest.raises(Refused, match="is done"):
         person.adopt(second)
 
@@ -149,7 +150,7 @@ def test_the_node_goes_on_by_itself_from_what_was_adopted(person: Person) -> Non
     person.training.launch()
     person.training.runs.resume(run.id)
     assert ended(person, run).artifact == expected_adapter(CORPUS, STEPS)
-    assert kills.steps_of(person.training.stores, run) == list(range(1, STEPS + 1))
+    assert request_kills.steps_of(person.training.stores, run) == list(range(1, STEPS + 1))
 
 
 def test_a_node_that_dies_while_it_adopts_goes_on_by_adopting_again_or_by_resuming(
@@ -173,7 +174,7 @@ def test_a_node_that_dies_while_it_adopts_goes_on_by_adopting_again_or_by_resumi
     second = person.kit(run)
     person.follow(second)
     adopt_and_die(second)
-    kills.quick(person.training).launch()
+    request_kills.quick(person.training).launch()
     person.training.runs.resume(run.id)
     assert ended(person, run).artifact == expected_adapter(CORPUS, STEPS)
     assert [segment.state for segment in runs.segments(run.id)] == [SegmentState.PAUSED, SegmentState.DONE]
@@ -185,7 +186,7 @@ def test_a_copy_of_a_notebook_that_the_node_pushed_is_adopted(person: Person, tm
     """As with Copy & Edit on the web: the segment itself was lost, and its copy ends the run."""
     person.emulated.disk.faults.add(Fault(kind=FaultKind.SESSION_ERROR, call="SaveKernel", seconds=0.0))
     run = person.run()
-    kills.quick(person.training).launch()
+    request_kills.quick(person.training).launch()
     person.training.runs.resume(run.id)
     end = time.monotonic() + 90
     while not person.emulated.disk.requests("SaveKernel"):
@@ -211,7 +212,7 @@ def test_a_copy_of_a_notebook_that_the_node_pushed_is_adopted(person: Person, tm
     kit = Kit(commands=commands, address="kaggle://ada/copy-of-it")
     person.follow(kit)
     assert person.adopt(kit).artifact == expected_adapter(CORPUS, STEPS)
-    assert kills.steps_of(person.training.stores, run) == list(range(1, STEPS + 1))
+    assert request_kills.steps_of(person.training.stores, run) == list(range(1, STEPS + 1))
 
 
 def ended(person: Person, run: Run) -> Run:
@@ -253,12 +254,12 @@ def test_what_is_changed_foreign_or_out_of_turn_is_refused_by_name_and_changes_n
     refused(DigestMismatch, r"adapter\.pack\.age", *own)
     sealed.write_bytes(whole)
 
-    other = kills.config_of(tmp_path / "other", person.emulated.url, str(tmp_path / "template.py"))
+    other = kaggle_kills.config_of(tmp_path / "other", person.emulated.url, str(tmp_path / "template.py"))
     make_node(other)
     context = backend_context(other, "kaggle")
     refused(VerificationError, "cannot be opened with this key", Adoption(coordinator), KaggleBackend(context))
     with_our_key = replace(context, node_key=backend_context(person.config, "kaggle").node_key)
-    with open_training(other, kills.parts_of(other.home)) as training:
+    with open_training(other, request_kills.parts_of(other.home)) as training:
         refused(NotFound, run.id, Adoption(training.coordinator), KaggleBackend(with_our_key))
 
     [laid_out] = (person.home / "runs" / run.id / "by-hand").rglob("job.json")

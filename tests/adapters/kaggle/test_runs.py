@@ -5,9 +5,10 @@ import time
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
+import kaggle_kills
 import pytest
+import request_kills
 
 from elias.adapters.backends.kaggle.notebook import as_script, template_text
 from elias.adapters.clock import SystemClock
@@ -41,18 +42,18 @@ def script(tmp_path: Path) -> str:
 
 
 def test_five_segments_over_two_weeks_give_the_bytes_of_an_uninterrupted_run(
-    kills: Any, emulated: Beside, account: None, tmp_path: Path, script: str
+    emulated: Beside, account: None, tmp_path: Path, script: str
 ) -> None:
     disk, home = emulated.disk, tmp_path / "node"
     disk.configure(gpu_seconds_a_week=600.0, gpu_least_s=350.0)  # two sessions are worth a week
-    clock = kills.EmulatedClock(disk)
+    clock = kaggle_kills.EmulatedClock(disk)
     waits: set[str] = set()
-    config = kills.config_of(home, emulated.url, script)
-    with open_training(config, kills.parts_of(home, clock)) as training:
+    config = kaggle_kills.config_of(home, emulated.url, script)
+    with open_training(config, request_kills.parts_of(home, clock)) as training:
         corpus = corpus_in(home)
         training.stores.corpora.add(corpus)
-        run = new_run(kills.wanted(STEPS, segment_steps=8), corpus, clock)
-        kills.quick(training).launch()
+        run = new_run(kaggle_kills.wanted(STEPS, segment_steps=8), corpus, clock)
+        request_kills.quick(training).launch()
         training.runs.begin(run)
         end = time.monotonic() + 100
         while not (seen := training.stores.runs.get(run.id)).state.is_final:
@@ -66,22 +67,24 @@ def test_five_segments_over_two_weeks_give_the_bytes_of_an_uninterrupted_run(
         assert seen.state is RunState.DONE and seen.artifact == expected()
         segments = training.stores.runs.segments(run.id)
         assert [segment.end.step for segment in segments if segment.end] == [8, 16, 24, 32, 40]
-        assert kills.steps_of(training.stores, run) == list(range(1, STEPS + 1)), "a step was lost or done twice"
+        assert request_kills.steps_of(training.stores, run) == list(range(1, STEPS + 1)), (
+            "a step was lost or done twice"
+        )
     assert len(waits) >= 2, "the run never had to wait for a week's hours"
     assert not list(disk.root.glob("kernels/ada/*")), "a finished run leaves nothing on Kaggle"
 
 
 def test_a_run_that_waits_for_its_quota_says_until_when(
-    kills: Any, emulated: Beside, account: None, tmp_path: Path, script: str
+    emulated: Beside, account: None, tmp_path: Path, script: str
 ) -> None:
     emulated.disk.configure(gpu_seconds_a_week=60.0)
     home = tmp_path / "node"
-    config = kills.config_of(home, emulated.url, script)
-    with open_training(config, kills.parts_of(home)) as training:
+    config = kaggle_kills.config_of(home, emulated.url, script)
+    with open_training(config, request_kills.parts_of(home)) as training:
         corpus = corpus_in(home)
         training.stores.corpora.add(corpus)
-        run = new_run(kills.wanted(STEPS), corpus, SystemClock())
-        kills.quick(training).launch()
+        run = new_run(kaggle_kills.wanted(STEPS), corpus, SystemClock())
+        request_kills.quick(training).launch()
         training.runs.begin(run)
         end = time.monotonic() + 20
         while (seen := training.stores.runs.get(run.id)).state is not RunState.WAITING:
@@ -91,20 +94,20 @@ def test_a_run_that_waits_for_its_quota_says_until_when(
 
 
 def test_a_cancelled_run_leaves_nothing_on_kaggle_and_keeps_its_checkpoint(
-    kills: Any, emulated: Beside, account: None, tmp_path: Path, script: str
+    emulated: Beside, account: None, tmp_path: Path, script: str
 ) -> None:
     home = tmp_path / "node"
-    config = kills.config_of(home, emulated.url, script, session_limit="4s", margin="2s")
-    with open_training(config, kills.parts_of(home)) as training:
+    config = kaggle_kills.config_of(home, emulated.url, script, session_limit="4s", margin="2s")
+    with open_training(config, request_kills.parts_of(home)) as training:
         corpus = corpus_in(home)
         training.stores.corpora.add(corpus)
-        run = new_run(kills.wanted(100_000), corpus, SystemClock())
-        kills.quick(training).launch()
+        run = new_run(kaggle_kills.wanted(100_000), corpus, SystemClock())
+        request_kills.quick(training).launch()
         training.runs.begin(run)
         end = time.monotonic() + 60
         while not (seen := training.stores.runs.get(run.id)).state.is_final:
             assert time.monotonic() < end and seen.state is not RunState.FAILED, seen
-            if kills.steps_of(training.stores, run):
+            if request_kills.steps_of(training.stores, run):
                 training.runs.cancel(run.id)
             time.sleep(0.05)
         [segment] = training.stores.runs.segments(run.id)
@@ -117,18 +120,18 @@ def test_a_cancelled_run_leaves_nothing_on_kaggle_and_keeps_its_checkpoint(
 
 @pytest.mark.slow
 def test_private_data_is_planned_for_kaggle_and_sealed_with_the_nodes_own_key(
-    kills: Any, emulated: Beside, account: None, tmp_path: Path, script: str
+    emulated: Beside, account: None, tmp_path: Path, script: str
 ) -> None:
     from elias.wiring.attest import make_node
 
     home = tmp_path / "node"
-    config = kills.config_of(home, emulated.url, script)
+    config = kaggle_kills.config_of(home, emulated.url, script)
     make_node(config)
-    with open_training(config, kills.parts_of(home)) as training:
+    with open_training(config, request_kills.parts_of(home)) as training:
         corpus = corpus_in(home, Label.PRIVATE)
         training.stores.corpora.add(corpus)
-        run = new_run(kills.wanted(STEPS), corpus, SystemClock())
-        kills.quick(training).launch()
+        run = new_run(kaggle_kills.wanted(STEPS), corpus, SystemClock())
+        request_kills.quick(training).launch()
         training.runs.begin(run)
         end = time.monotonic() + 60
         while not (seen := training.stores.runs.get(run.id)).state.is_final:
@@ -141,7 +144,7 @@ def test_private_data_is_planned_for_kaggle_and_sealed_with_the_nodes_own_key(
 
 @pytest.mark.slow
 def test_the_real_trainer_gives_the_same_bytes_in_two_kaggle_sessions_as_in_one_piece_here(
-    kills: Any, emulated: Beside, account: None, tmp_path: Path, script: str
+    emulated: Beside, account: None, tmp_path: Path, script: str
 ) -> None:
     from elias.wiring.train import write_trainer_archive
     from elias_trainer.contract import BaseModel
@@ -160,13 +163,13 @@ def test_the_real_trainer_gives_the_same_bytes_in_two_kaggle_sessions_as_in_one_
         }
         for number in range(8)
     ]
-    config = kills.config_of(home, emulated.url, script)
-    parts = replace(kills.parts_of(home), archive=write_trainer_archive)
+    config = kaggle_kills.config_of(home, emulated.url, script)
+    parts = replace(request_kills.parts_of(home), archive=write_trainer_archive)
     with open_training(config, parts) as training:
         train = parts.blobs.put(io.BytesIO(b"".join(canonical_json(line) + b"\n" for line in lines)))
         corpus = replace(corpus_in(home), train=train, heldout=train, train_examples=8)
         training.stores.corpora.add(corpus)
-        kills.quick(training).launch()
+        request_kills.quick(training).launch()
         recipe = Recipe(max_steps=4, batch_size=2, sequence_length=256, rank=4)
         artifacts = []
         for strategy, bounds in (("local", Bounds()), ("kaggle", Bounds(segment_steps=2))):

@@ -14,10 +14,10 @@ from elias.adapters.backends.sagemaker import names
 from elias.adapters.backends.sagemaker.backend import SageMakerBackend
 from elias.adapters.clock import SystemClock
 from elias.domain.offer import Offer
-from elias.domain.run import SegmentState
-from elias.ports.backend import BackendContext, Status
+from elias.ports.backend import BackendContext
 from elias.testing.bundles import Wanted, make_bundle, need_of
 from elias.testing.sagemaker_emulator import Fault, FaultKind, SageMakerEmulator
+from tests.adapters.polled_place import PolledPlace
 
 NODE_KEY = str(pyrage.x25519.Identity.generate())
 REGION = "us-east-1"
@@ -150,15 +150,12 @@ def backend(make_backend: Callable[..., SageMakerBackend]) -> SageMakerBackend:
     return make_backend()
 
 
-@dataclass
-class Place:
+@dataclass(kw_only=True)
+class Place(PolledPlace):
     """A backend and the emulated SageMaker behind it, as a test speaks to them."""
 
-    backend: SageMakerBackend
     emulated: SageMakerEmulator
     account: Account
-    home: Path
-    key: str = "faults-0001"
     bucket: str = BUCKET
     variant: str = ON_DEMAND
 
@@ -171,30 +168,6 @@ class Place:
     def submit(self, **wanted: Any) -> str:
         bundle = make_bundle(self.home / "bundles" / self.key, self.key, Wanted(**wanted))
         return self.backend.submit(self.key, bundle, self.offer(bundle))
-
-    def until(self, is_so: Callable[[Status], bool], within_s: float = 40.0) -> list[Status]:
-        """Poll until a status is so; all that were seen."""
-        seen: list[Status] = []
-        end = time.monotonic() + within_s
-        while not seen or not is_so(seen[-1]):
-            assert time.monotonic() < end, f"nothing came of it; last seen: {seen[-1:]}"
-            status = self.backend.poll(self.key)
-            list(self.backend.events(self.key, -1))
-            seen += [status] if not seen or status != seen[-1] else []
-            time.sleep(0.03)
-        return seen
-
-    def ended(self) -> Status:
-        return self.until(lambda status: status.state.is_final)[-1]
-
-    def running(self) -> Status:
-        return self.until(lambda status: status.state is SegmentState.RUNNING)[-1]
-
-    def checkpoint(self) -> int:
-        """The step of the one that came home; 0 where none did."""
-        self.backend.fetch(self.key, self.home / "home")
-        steps = [int(path.name.removeprefix("step-")) for path in (self.home / "home").glob("checkpoint/step-*")]
-        return max(steps, default=0)
 
     def until_checkpoint(self, step: int = 1) -> None:
         end = time.monotonic() + 40
@@ -214,4 +187,4 @@ class Place:
 
 @pytest.fixture
 def place(backend: SageMakerBackend, emulated: SageMakerEmulator, account: Account, tmp_path: Path) -> Place:
-    return Place(backend, emulated, account, tmp_path)
+    return Place(backend=backend, emulated=emulated, account=account, home=tmp_path)

@@ -5,17 +5,16 @@ import io
 import json
 import shutil
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
-from importlib import util
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
+import request_kills
+import sagemaker_kills
 
 from elias.adapters.clock import SystemClock
 from elias.config.schema import Budget
@@ -35,29 +34,19 @@ from elias_trainer.contract import BaseModel, FailureKind, Recipe, canonical_jso
 STEPS = 24
 
 
-@pytest.fixture
-def kills() -> ModuleType:
-    """bench/sagemaker_kills.py, whose runs these tests use too."""
-    spec = util.spec_from_file_location("sagemaker_kills", Path(__file__).parents[3] / "bench" / "sagemaker_kills.py")
-    assert spec and spec.loader
-    module = sys.modules[spec.name] = util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 Carry = Callable[..., tuple[Run, list[Segment]]]
 
 
 @pytest.fixture
-def carry(kills: Any, emulated: SageMakerEmulator, account: Any, tmp_path: Path) -> Carry:
+def carry(emulated: SageMakerEmulator, account: Any, tmp_path: Path) -> Carry:
     def to_its_end(bounds: dict[str, Any], **settings: Any) -> tuple[Run, list[Segment]]:
         home = tmp_path / "node"
-        config = kills.config_of(home, emulated.url, **settings)
-        with open_training(config, kills.parts_of(home)) as training:
+        config = sagemaker_kills.config_of(home, emulated.url, **settings)
+        with open_training(config, request_kills.parts_of(home)) as training:
             corpus = small_corpus(FolderBlobs(home / "blobs"), Label.PUBLIC, SystemClock().now())
             training.stores.corpora.add(corpus)
-            run = new_run(kills.wanted(STEPS, **bounds), corpus, SystemClock())
-            kills.quick(training).launch()
+            run = new_run(sagemaker_kills.wanted(STEPS, **bounds), corpus, SystemClock())
+            request_kills.quick(training).launch()
             training.runs.begin(run)
             end = time.monotonic() + 90
             while not (seen := training.stores.runs.get(run.id)).state.is_standing:
@@ -139,7 +128,7 @@ def test_a_run_whose_budget_buys_no_job_ends_before_anything_is_sent(carry: Carr
 
 
 def test_the_real_trainer_gives_the_same_bytes_in_two_isolated_jobs_as_in_one_piece_here(
-    kills: Any, emulated: SageMakerEmulator, account: Any, tmp_path: Path
+    emulated: SageMakerEmulator, account: Any, tmp_path: Path
 ) -> None:
     home = tmp_path / "node"
     lines = [
@@ -155,12 +144,12 @@ def test_the_real_trainer_gives_the_same_bytes_in_two_isolated_jobs_as_in_one_pi
         }
         for number in range(8)
     ]
-    parts = replace(kills.parts_of(home), archive=write_trainer_archive)
-    with open_training(kills.config_of(home, emulated.url), parts) as training:
+    parts = replace(request_kills.parts_of(home), archive=write_trainer_archive)
+    with open_training(sagemaker_kills.config_of(home, emulated.url), parts) as training:
         train = parts.blobs.put(io.BytesIO(b"".join(canonical_json(line) + b"\n" for line in lines)))
         corpus = replace(small_corpus(parts.blobs, Label.PUBLIC, SystemClock().now()), train=train, heldout=train)
         training.stores.corpora.add(corpus)
-        kills.quick(training).launch()
+        request_kills.quick(training).launch()
         recipe = Recipe(max_steps=4, batch_size=2, sequence_length=256, rank=4)
         artifacts = []
         for strategy, bounds in (("local", Bounds()), ("sagemaker", Bounds(segment_steps=2, budget=Money.usd(20)))):
@@ -179,17 +168,17 @@ def test_the_real_trainer_gives_the_same_bytes_in_two_isolated_jobs_as_in_one_pi
 
 @pytest.mark.parametrize("at_once", [2, 1])
 def test_queued_runs_train_at_once_as_far_as_the_days_cap_allows_and_never_reserve_beyond_it(
-    kills: Any, emulated: SageMakerEmulator, account: Any, tmp_path: Path, at_once: int
+    emulated: SageMakerEmulator, account: Any, tmp_path: Path, at_once: int
 ) -> None:
     home = tmp_path / "node"
-    config, parts = kills.config_of(home, emulated.url), kills.parts_of(home)
+    config, parts = sagemaker_kills.config_of(home, emulated.url), request_kills.parts_of(home)
     corpus = small_corpus(FolderBlobs(home / "blobs"), Label.PUBLIC, SystemClock().now())
-    runs = [new_run(kills.wanted(LONG_STEPS), corpus, SystemClock()) for _ in range(3)]
+    runs = [new_run(sagemaker_kills.wanted(LONG_STEPS), corpus, SystemClock()) for _ in range(3)]
     with open_training(config, parts) as training:
         training.stores.corpora.add(corpus)
         cap = sum([training.coordinator.preview(runs[0]).segments[0].reserve] * at_once, TOO_LITTLE)
     with open_training(replace(config, budget=Budget(day=cap)), parts) as training:
-        kills.quick(training).launch()
+        request_kills.quick(training).launch()
         for run in runs:
             training.runs.begin(run)
         seen = settled(training, runs, lambda: len(emulated.disk.requests("CreateTrainingJob")) >= at_once)
