@@ -26,6 +26,8 @@ from elias.services.keep_alive import KeepAlive
 from elias.services.launch import Means, Policy
 from elias.services.route import Route
 from elias.services.runs import Wanted, new_run
+from elias.services.watching import Watching
+from elias.services.yielding import LOOK_EVERY
 from elias.testing.echo_engine import EchoEngine
 from elias.testing.engine_contract import wait_until
 from elias.web.app import make_app
@@ -177,6 +179,6 @@ def _make(config: Config, stores: Stores, echo: EchoEngine, url: str) -> Living:
         training=training,
         degraded=[],
         demand=demand,
-        yielder=yielder(config, training, demand),
+        watches=[Watching("yielder", yielder(config, training, demand).look, LOOK_EVERY)],
     )
     return Living(node=node, echo=echo, url=url, home=config.home)

@@ -12,7 +12,7 @@ from elias.domain.holding import Holding, HoldingKind, Orphan
 from elias.domain.run import RunState, Segment, SegmentState
 from elias.services.orphans import Look
 from elias.testing.nouns import a_run
-from elias.wiring.orphans import elsewhere, orphan_watch, troubles
+from elias.wiring.orphans import elsewhere, orphans, troubles
 from elias.wiring.stores import open_engine, open_stores
 from elias.wiring.train import Training, make_training
 
@@ -74,6 +74,6 @@ def test_a_place_that_a_run_used_is_watched_though_the_configuration_forgot_it(t
     with open_stores(config) as stores:
         training = make_training(config, stores, open_engine(config))
         under_way(training, "run-here", "local")
-        watch = orphan_watch(config, training, training.coordinator.means.clock)
-        assert list(watch.orphans._places()) == ["local"]
-        assert watch.orphans.look() == [], "this machine holds nothing elsewhere"
+        watch = orphans(config, training, training.coordinator.means.clock)
+        assert list(watch._places()) == ["local"]
+        assert watch.look() == [], "this machine holds nothing elsewhere"

@@ -68,3 +68,19 @@ class Offer:
     """Why it cannot take this need, and what would change that; None takes it."""
     refused_until: datetime | None = None
     """When it is worth asking again, where the refusal passes by itself."""
+
+
+def refused_place(backend: str, accelerator: str, why: str, until: datetime | None) -> Offer:
+    """Of a place that could not be asked, so that nothing is known of it but its name."""
+    return Offer(
+        backend=backend,
+        accelerator=accelerator,
+        accelerator_count=1,
+        memory_bytes=0,
+        tflops=None,
+        hourly=FREE,
+        longest=None,
+        left=None,
+        refused=why,
+        refused_until=until,
+    )

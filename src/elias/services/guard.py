@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from elias.domain.hold import Hold
-from elias.domain.offer import Need, Offer
+from elias.domain.offer import Need, Offer, refused_place
 from elias.errors import BackendError, NotStarted
 from elias.ports.backend import Backend, Bundle, Status
 from elias.services.breaker import Breaker
-from elias.units import FREE
 
 Answer = TypeVar("Answer")
 NOT_SEEN = "not seen"
@@ -79,16 +78,5 @@ class Guarded:
 
     def _refused(self, offers: Sequence[Offer], why: str, until: datetime | None) -> Sequence[Offer]:
         return [replace(offer, refused=why, refused_until=until) for offer in offers] or [
-            Offer(
-                backend=self.name,
-                accelerator=NOT_SEEN,
-                accelerator_count=1,
-                memory_bytes=0,
-                tflops=None,
-                hourly=FREE,
-                longest=None,
-                left=None,
-                refused=why,
-                refused_until=until,
-            )
+            refused_place(self.name, NOT_SEEN, why, until)
         ]

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from elias.domain.holding import Holding, HoldingKind, Orphan, Owner, may_be_stopped, orphans_among
@@ -47,10 +46,14 @@ class Orphans:
         self._clock = clock
         self._suspects: set[tuple[str, str]] = set()
         """Orphaned jobs at the last look: only one that was so twice is stopped."""
+        self.last: list[Look] = []
+        """What was found last; empty before the first look has ended."""
 
     def look(self) -> list[Look]:
         """At every place now, and stop what may be stopped. One that cannot be looked at says so and stops nothing."""
-        return [self._look_at(name, place) for name, place in self._places().items() if isinstance(place, HasHoldings)]
+        places = self._places().items()
+        self.last = [self._look_at(name, place) for name, place in places if isinstance(place, HasHoldings)]
+        return self.last
 
     def owner(self, run: str, segment: str | None) -> Owner:
         """By the node's store. Raises StoreError, which must not pass for `unknown`."""
@@ -92,33 +95,3 @@ class Orphans:
                 log.warning("orphans.stopped place=%s job=%s why=%s", name, job, orphan.why)
                 stopped.append(job)
         return stopped
-
-
-@dataclass(kw_only=True)
-class OrphanWatch:
-    """Looks in a thread of its own."""
-
-    orphans: Orphans
-    every: timedelta = LOOK_EVERY
-    last: list[Look] = field(default_factory=list)
-    """What was found last; empty before the first look has ended."""
-    _ending: threading.Event = field(default_factory=threading.Event)
-    _thread: threading.Thread | None = None
-
-    def start(self) -> None:
-        self._thread = threading.Thread(target=self._run, name="orphans", daemon=True)
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Within a moment, unless a place is just being asked: that thread ends with its answer."""
-        self._ending.set()
-        if self._thread is not None:
-            self._thread.join(timeout=1)
-
-    def _run(self) -> None:
-        while not self._ending.is_set():
-            try:
-                self.last = self.orphans.look()
-            except EliasError as error:
-                log.warning("orphans.no_look what=%s", error.what)
-            self._ending.wait(self.every.total_seconds())

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import logging
 import shutil
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -115,8 +114,6 @@ class Scheduler:
     def __init__(self, book: ScheduleBook, hands: Hands, clock: Clock) -> None:
         self.book = book
         self._hands, self._clock = hands, clock
-        self._ending = threading.Event()
-        self._thread: threading.Thread | None = None
 
     def tick(self) -> None:
         """Once: whatever is due is begun, whatever is under way goes as far as it can now."""
@@ -127,26 +124,6 @@ class Scheduler:
                     self._advance(schedule, firing)
             except EliasError as error:
                 log.warning("schedule.failed name=%s what=%s", schedule.name, error.what)
-
-    def start(self) -> None:
-        self._thread = threading.Thread(target=self._watch, name="scheduler", daemon=True)
-        self._thread.start()
-
-    def stop(self) -> None:
-        """What is being judged just now is judged again by the next node."""
-        self._ending.set()
-        if self._thread is not None:
-            self._thread.join(timeout=1)
-
-    def _watch(self) -> None:
-        while not self._ending.is_set():
-            try:
-                self.tick()
-            except EliasError as error:
-                log.warning("schedule.failed what=%s", error.what)
-            except Exception:  # the thread that carries all schedules outlives a bug in one
-                log.exception("schedule.bug")
-            self._ending.wait(LOOK_EVERY.total_seconds())
 
     def _current(self, schedule: Schedule) -> Firing | None:
         """The one under way, or a new one, written down before anything is begun."""

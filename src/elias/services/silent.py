@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from elias.domain.offer import Need, Offer
+from elias.domain.offer import Need, Offer, refused_place
 from elias.domain.plan import Plan
 from elias.errors import BackendError
 from elias.ports.backend import Backend
@@ -25,7 +25,7 @@ def offers_of(places: Mapping[str, Backend], need: Need, now: datetime) -> Itera
         except BackendError as error:
             if len(places) == 1:
                 raise
-            found = [_refused(name, f"it does not answer: {error.what}", now + ASK_AGAIN)]
+            found = [refused_place(name, NO_ANSWER, f"it does not answer: {error.what}", now + ASK_AGAIN)]
         for offer in found:
             yield offer, place
 
@@ -43,18 +43,3 @@ def before_money(plan: Plan, offers: Sequence[Offer]) -> Plan:
         return plan
     reason = f"before money is spent on {first.backend}, {silent[0].backend} is asked again: {silent[0].refused}"
     return replace(plan, segments=(), wait_until=silent[0].refused_until, reason=reason)
-
-
-def _refused(name: str, why: str, until: datetime) -> Offer:
-    return Offer(
-        backend=name,
-        accelerator=NO_ANSWER,
-        accelerator_count=1,
-        memory_bytes=0,
-        tflops=None,
-        hourly=FREE,
-        longest=None,
-        left=None,
-        refused=why,
-        refused_until=until,
-    )

@@ -30,8 +30,6 @@ class Weather:
         self._by_source: dict[str, Sequence[Degraded]] = {}
         self._since = _read(file)
         self._lock = threading.Lock()
-        self._ending = threading.Event()
-        self._thread: threading.Thread | None = None
 
     def states(self) -> Sequence[Degraded]:
         """As they were seen last, the oldest first."""
@@ -53,24 +51,6 @@ class Weather:
             _tell(before, found)
         self._keep()
         return self.states()
-
-    def start(self) -> None:
-        self._thread = threading.Thread(target=self._watch, name="weather", daemon=True)
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Within a moment, unless a place is just being asked: that thread ends with its answer."""
-        self._ending.set()
-        if self._thread is not None:
-            self._thread.join(timeout=1)
-
-    def _watch(self) -> None:
-        while not self._ending.is_set():
-            try:
-                self.look()
-            except Exception:  # what only tells of trouble must not add to it
-                log.exception("weather.bug")
-            self._ending.wait(LOOK_EVERY.total_seconds())
 
     def _remembered(self, state: Degraded) -> Degraded:
         return replace(state, since=min(state.since, self._since.get(_key(state), state.since)))

@@ -13,7 +13,6 @@ from datetime import timedelta
 
 from elias.domain.hold import Demand, Hold, Pressure, YieldRule
 from elias.domain.run import RunState
-from elias.errors import EliasError
 from elias.ports.backend import Backend, RunsHere
 from elias.ports.stores import RunStore
 from elias.units import Clock
@@ -72,24 +71,13 @@ class Yielding:
 
 
 class Yielder:
-    """The thread that carries it out. `places` are those of a strategy, as the coordinator has them."""
+    """Carries it out, at each look. `places` are those of a strategy, as the coordinator has them."""
 
     def __init__(self, yielding: Yielding, runs: RunStore, places: Callable[[str], Mapping[str, Backend]]) -> None:
         self.yielding = yielding
         self._runs, self._places = runs, places
         self._has_held = True
         """Until the first look: the node before this one may have left a trainer standing."""
-        self._ending = threading.Event()
-        self._thread: threading.Thread | None = None
-
-    def start(self) -> None:
-        self._thread = threading.Thread(target=self._watch, name="yielder", daemon=True)
-        self._thread.start()
-
-    def stop(self) -> None:
-        self._ending.set()
-        if self._thread is not None:
-            self._thread.join(timeout=5)
 
     def look(self) -> None:
         """Once: hold or let go."""
@@ -102,15 +90,6 @@ class Yielder:
                 place.make_way(handle, held.why)
             else:
                 place.come_back(handle)
-
-    def _watch(self) -> None:
-        while not self._ending.wait(LOOK_EVERY.total_seconds()):
-            try:
-                self.look()
-            except EliasError as error:
-                log.warning("yield.failed what=%s", error.what)
-            except Exception:  # the thread that keeps inference going outlives any bug
-                log.exception("yield.bug")
 
     def _under_way(self) -> Iterator[tuple[RunsHere, str]]:
         for run in self._runs.list():

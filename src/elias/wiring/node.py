@@ -7,7 +7,7 @@ import fcntl
 import json
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -22,14 +22,17 @@ from elias.errors import EliasError, Refused
 from elias.services.demand import DemandMeter
 from elias.services.deploy import DeployService
 from elias.services.keep_alive import KeepAlive
-from elias.services.orphans import OrphanWatch
+from elias.services.orphans import LOOK_EVERY as ORPHANS_EVERY
+from elias.services.orphans import Orphans
 from elias.services.route import Route, Running
-from elias.services.schedule import Scheduler
+from elias.services.schedule import LOOK_EVERY as SCHEDULES_EVERY
+from elias.services.watching import Watching
+from elias.services.weather import LOOK_EVERY as WEATHER_EVERY
 from elias.services.weather import Weather
-from elias.services.yielding import Yielder
+from elias.services.yielding import LOOK_EVERY as YIELD_EVERY
 from elias.units import Clock, rfc3339
 from elias.wiring.deploy import deploy_policy, deploy_service
-from elias.wiring.orphans import elsewhere, orphan_watch, troubles
+from elias.wiring.orphans import elsewhere, orphans, troubles
 from elias.wiring.schedule import scheduler
 from elias.wiring.stores import Stores, open_engine, open_stores
 from elias.wiring.train import Training, make_training
@@ -56,16 +59,14 @@ class Node:
     training: Training
     degraded: list[str]
     """What does not work, each in one line with its fix."""
-    watch: OrphanWatch | None = None
+    orphans: Orphans | None = None
     """Over what goes on elsewhere in this node's name."""
     demand: DemandMeter = field(default_factory=DemandMeter)
     """Of the gateway."""
-    yielder: Yielder | None = None
-    """Lets training on this machine make way for inference."""
     weather: Weather | None = None
-    """Watches what does not work just now, by name."""
-    scheduler: Scheduler | None = None
-    """Carries schedules out."""
+    """What does not work just now, by name."""
+    watches: Sequence[Watching] = ()
+    """The threads that look at something again and again, in the order in which they begin and end."""
 
     def start(self) -> None:
         """Carry runs on and bring the model into service; both go on in the background."""
@@ -74,25 +75,13 @@ class Node:
         except EliasError as error:
             self.degraded.append(f"training does not run: {error.what} ({error.fix})")
         self.keep_alive.start()
-        if self.yielder:
-            self.yielder.start()
-        if self.weather:
-            self.weather.start()
-        if self.scheduler:
-            self.scheduler.start()
-        if self.watch:
-            self.watch.start()
+        for watch in self.watches:
+            watch.start()
 
     def close(self) -> None:
         """Within 10 s."""
-        if self.yielder:
-            self.yielder.stop()
-        if self.weather:
-            self.weather.stop()
-        if self.scheduler:
-            self.scheduler.stop()
-        if self.watch:
-            self.watch.stop()
+        for watch in self.watches:
+            watch.stop()
         self.keep_alive.stop()
         self.service.close()
         self.training.stop()
@@ -101,7 +90,7 @@ class Node:
         """What `elias status` shows."""
         now = self.clock.now()
         runs = [run for run in self.stores.runs.list() if run.state in _UNDER_WAY]
-        looks = self.watch.last if self.watch else []
+        looks = self.orphans.last if self.orphans else []
         notes = [*self.degraded, *troubles(looks), *([self.service.notice] if self.service.notice else [])]
         return {
             "node": self.config.node.name,
@@ -132,7 +121,8 @@ def open_node(config: Config, url: str) -> Iterator[Node]:
     with open_stores(config) as stores:
         service = deploy_service(config, stores, Route())
         training, demand = make_training(config, stores, open_engine(config)), DemandMeter()
-        makes_way = yielder(config, training, demand)
+        makes_way, elsewhere_too = yielder(config, training, demand), orphans(config, training, clock)
+        sky = weather(config, training, makes_way.yielding)
         node = Node(
             config=config,
             url=url,
@@ -143,11 +133,15 @@ def open_node(config: Config, url: str) -> Iterator[Node]:
             keep_alive=KeepAlive(service, deploy_policy(config), clock),
             training=training,
             degraded=[],
-            watch=orphan_watch(config, training, clock),
+            orphans=elsewhere_too,
             demand=demand,
-            yielder=makes_way,
-            weather=weather(config, training, makes_way.yielding),
-            scheduler=scheduler(config, training, service),
+            weather=sky,
+            watches=[
+                Watching("yielder", makes_way.look, YIELD_EVERY, ends_within_s=5),
+                Watching("weather", sky.look, WEATHER_EVERY),
+                Watching("scheduler", scheduler(config, training, service).tick, SCHEDULES_EVERY),
+                Watching("orphans", elsewhere_too.look, ORPHANS_EVERY),
+            ],
         )
         try:
             yield node

@@ -14,7 +14,7 @@ from elias.domain.run import Run
 from elias.errors import EliasError
 from elias.ports.backend import Backend, NeedsLease
 from elias.ports.stores import RunStore
-from elias.services.orphans import Look, Orphans, OrphanWatch
+from elias.services.orphans import Look, Orphans
 from elias.units import Clock
 from elias.wiring.train import Training
 
@@ -24,14 +24,14 @@ NEWEST_RUNS = 50
 """Whose places are looked at though the configuration names them no more."""
 
 
-def orphan_watch(config: Config, training: Training, clock: Clock) -> OrphanWatch:
+def orphans(config: Config, training: Training, clock: Clock) -> Orphans:
     """Over every place that the configuration has a table for, or that a recent run used."""
 
     def places() -> Mapping[str, Backend]:
         names = dict.fromkeys([*config.backends, *_used(training.stores.runs)])
         return {name: place for name in names if (place := _place(training, name)) is not None}
 
-    return OrphanWatch(orphans=Orphans(places, training.stores.runs, clock))
+    return Orphans(places, training.stores.runs, clock)
 
 
 def elsewhere(training: Training, looks: Sequence[Look], runs: Sequence[Run]) -> list[dict[str, Any]]:

@@ -18,7 +18,6 @@ from elias.adapters.backends.bundle import LOCAL_BASES, refuse_by_label, verify_
 from elias.adapters.backends.kaggle.adopted import Adopter
 from elias.adapters.backends.kaggle.client import KaggleClient, Session
 from elias.adapters.backends.kaggle.ledger import Entry, Ledger, when
-from elias.adapters.backends.kaggle.live import notes_in, other_lines
 from elias.adapters.backends.kaggle.outcome import Ended, log_lines, mounted_another, status_of
 from elias.adapters.backends.kaggle.sender import CARDS, T4_BYTES, Sender
 from elias.adapters.backends.kaggle.settings import KaggleSettings
@@ -26,6 +25,7 @@ from elias.adapters.backends.kaggle.watch import Watch
 from elias.adapters.backends.outcome import RESUME, failed_by
 from elias.adapters.backends.output import bring_home, read_events
 from elias.adapters.backends.parcels import open_outbox
+from elias.adapters.backends.printed import notes_in, other_lines
 from elias.domain.footprint import KNOWN_SHAPES, footprint
 from elias.domain.offer import Need, Offer
 from elias.domain.run import SegmentState

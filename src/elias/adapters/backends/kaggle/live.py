@@ -10,6 +10,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
+from elias.adapters.backends.printed import json_after
 from elias.errors import EliasError
 from elias_trainer.contract import EVENT_PREFIX
 from elias_trainer.parcel import NOTE_PREFIX
@@ -93,35 +94,12 @@ class LiveLog:
     def _take(self, line: str) -> None:
         """Only this thread writes, and always the text before its number: a reader never sees one without the other."""
         if line.startswith(EVENT_PREFIX):
-            event = _json_after(EVENT_PREFIX, line)
+            event = json_after(EVENT_PREFIX, line)
             if event is not None and int(event.get("seq", -1)) > (self._numbers[-1] if self._numbers else -1):
                 self._events.append(line.removeprefix(EVENT_PREFIX))
                 self._numbers.append(int(event["seq"]))
         elif line.startswith(NOTE_PREFIX):
-            if (note := _json_after(NOTE_PREFIX, line)) is not None:
+            if (note := json_after(NOTE_PREFIX, line)) is not None:
                 self._notes.append(note)
         else:
             self._rest.append(line)
-
-
-def notes_in(lines: Iterable[str]) -> Iterator[Mapping[str, Any]]:
-    """What the job says about its machine."""
-    for line in lines:
-        note = _json_after(NOTE_PREFIX, line)
-        if note is not None:
-            yield note
-
-
-def other_lines(lines: Iterable[str]) -> Iterator[str]:
-    """What was printed beside events and notes."""
-    return (line for line in lines if not line.startswith((EVENT_PREFIX, NOTE_PREFIX)))
-
-
-def _json_after(prefix: str, line: str) -> Mapping[str, Any] | None:
-    if not line.startswith(prefix):
-        return None
-    try:
-        found = json.loads(line.removeprefix(prefix))
-    except ValueError:
-        return None  # a line cut in two
-    return found if isinstance(found, dict) else None

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from elias.adapters.backends.kaggle.client import Session
 from elias.adapters.backends.kaggle.ledger import Entry
-from elias.adapters.backends.kaggle.live import notes_in
 from elias.adapters.backends.outcome import RESUME, own_result, status_of_result, what_came_home
 from elias.adapters.backends.output import read_result
+from elias.adapters.backends.printed import notes_in
 from elias.domain.run import SegmentState
 from elias.ports.backend import Status
 from elias_trainer.contract import FailureKind, Outcome, Result

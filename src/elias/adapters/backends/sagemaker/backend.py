@@ -18,13 +18,14 @@ from typing import Any
 from elias.adapters.backends.bundle import refuse_by_label, verify_bundle
 from elias.adapters.backends.outcome import RESUME, failed_by
 from elias.adapters.backends.output import bring_home, read_events
+from elias.adapters.backends.printed import other_lines
 from elias.adapters.backends.sagemaker.bills import Bills
 from elias.adapters.backends.sagemaker.client import Clients, NoCapacity
 from elias.adapters.backends.sagemaker.collector import Collector
 from elias.adapters.backends.sagemaker.holdings import Holdings
 from elias.adapters.backends.sagemaker.jobs import FINAL, Described, first_difference
 from elias.adapters.backends.sagemaker.ledger import Entry, Ledger, StopFor, when
-from elias.adapters.backends.sagemaker.logs import JobLog, events_in, other_lines
+from elias.adapters.backends.sagemaker.logs import JobLog, events_in
 from elias.adapters.backends.sagemaker.offers import instance_offers
 from elias.adapters.backends.sagemaker.outcome import has_begun, interruptions_in, live_status, started_at
 from elias.adapters.backends.sagemaker.pace import Pace

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from elias.adapters.backends.printed import json_after
 from elias.adapters.backends.sagemaker.client import Clients, aws_errors
 from elias.errors import NotFound
 from elias_trainer.contract import EVENT_PREFIX
-from elias_trainer.parcel import NOTE_PREFIX
 
 GROUP = "/aws/sagemaker/TrainingJobs"
 MOST_PAGES = 20
@@ -74,27 +73,7 @@ def events_in(lines: Iterable[str]) -> Iterator[Mapping[str, Any]]:
     """The trainer's events, each once and in order."""
     last = -1
     for line in lines:
-        event = _json_after(EVENT_PREFIX, line)
+        event = json_after(EVENT_PREFIX, line)
         if event is not None and int(event.get("seq", -1)) > last:
             last = int(event["seq"])
             yield event
-
-
-def notes_in(lines: Iterable[str]) -> Iterator[Mapping[str, Any]]:
-    """What the job says about its machine."""
-    return (note for line in lines if (note := _json_after(NOTE_PREFIX, line)) is not None)
-
-
-def other_lines(lines: Iterable[str]) -> Iterator[str]:
-    """What was printed beside events and notes."""
-    return (line for line in lines if not line.startswith((EVENT_PREFIX, NOTE_PREFIX)))
-
-
-def _json_after(prefix: str, line: str) -> Mapping[str, Any] | None:
-    if not line.startswith(prefix):
-        return None
-    try:
-        found = json.loads(line.removeprefix(prefix))
-    except ValueError:
-        return None  # a line cut in two
-    return found if isinstance(found, dict) else None

@@ -20,6 +20,7 @@ from typing import Any
 from elias.adapters.backends.bundle import refuse_by_label, verify_bundle
 from elias.adapters.backends.outcome import RESUME
 from elias.adapters.backends.output import bring_home, read_events
+from elias.adapters.backends.printed import other_lines
 from elias.adapters.backends.ssh.connection import Connection
 from elias.adapters.backends.ssh.machine import Machine
 from elias.adapters.backends.ssh.outcome import Ended, status_of
@@ -30,8 +31,7 @@ from elias.domain.run import SegmentState
 from elias.errors import BackendError, DigestMismatch, EliasError, VerificationError
 from elias.ports.backend import BackendContext, Bundle, Status
 from elias.units import instant, rfc3339
-from elias_trainer.contract import EVENT_PREFIX, FailureKind, canonical_json, digest_bytes, write_whole
-from elias_trainer.parcel import NOTE_PREFIX
+from elias_trainer.contract import FailureKind, canonical_json, digest_bytes, write_whole
 
 CANCEL_GRACE_S = 120.0
 """For the last checkpoint; then SIGKILL."""
@@ -145,7 +145,7 @@ class SshBackend:
             text = self._connection.ask("log", node=self._node, segment=handle)["log"]
         else:
             return
-        yield from (line for line in text.splitlines() if not line.startswith((EVENT_PREFIX, NOTE_PREFIX)))
+        yield from other_lines(text.splitlines())
 
     def forget(self, handle: str) -> None:
         """Here at once; there now, or with the next segment that is forgotten when the machine is out of reach."""

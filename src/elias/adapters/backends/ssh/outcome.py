@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import signal
 from dataclasses import dataclass
 from pathlib import Path
 
 from elias.adapters.backends.last_words import last_words
 from elias.adapters.backends.outcome import RESUME, own_result, status_of_result, what_came_home
+from elias.adapters.backends.printed import notes_in
 from elias.domain.run import SegmentState
 from elias.ports.backend import Status
 from elias_trainer.contract import FailureKind, Outcome
-from elias_trainer.parcel import NOTE_PREFIX
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,15 +57,8 @@ def _without_result(ended: Ended) -> Status:
 def _notes(log: Path) -> list[tuple[str, str]]:
     if not log.exists():
         return []
-    found = []
-    for line in log.read_text(encoding="utf-8", errors="replace").splitlines():
-        if line.startswith(NOTE_PREFIX):
-            try:
-                note = json.loads(line.removeprefix(NOTE_PREFIX))
-            except ValueError:
-                continue  # torn by the end of the machine
-            found.append((str(note.get("kind")), str(note.get("message", ""))))
-    return found
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    return [(str(note.get("kind")), str(note.get("message", ""))) for note in notes_in(lines)]
 
 
 def _manner(code: int | None) -> str:
