@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from elias.cli.demo_walk import Training, Walk, say
+from elias.cli.demo_walk import Training, Walk, meanwhile, say
 
 if TYPE_CHECKING:
     from elias.testing.kaggle_emulator import Disk
@@ -57,27 +57,15 @@ def _walk(walk: Walk, training: Training, kaggle: Disk) -> None:
     run += ["--segment-steps", str(segment), "--sequence-length", "256", "--by", "25m", "--budget", "15usd"]
     say("Kaggle's hours of this week are used up")
     walk.run("plan", *run, "--picture", "-")
-    with _new_week(kaggle, walk.place / "node" / "runs"):
+    with meanwhile(partial(_begin_week, kaggle, walk.place / "node" / "runs")):
         walk.run("train", *run, "--yes")
     walk.run("run", "show", "latest")
     walk.run("budget", "show")
     walk.run("model", "verify", "latest")
 
 
-@contextmanager
-def _new_week(kaggle: Disk, runs: Path) -> Iterator[None]:
-    """Kaggle has hours again once the run's first segment is under way."""
-    over = threading.Event()
-    watch = threading.Thread(target=_begin_week, args=(kaggle, runs, over), daemon=True)
-    watch.start()
-    try:
-        yield
-    finally:
-        over.set()
-        watch.join()
-
-
 def _begin_week(kaggle: Disk, runs: Path, over: threading.Event) -> None:
+    """Kaggle has hours again once the run's first segment is under way."""
     while not over.wait(0.1):
         if any(runs.glob("*/segments/0001")):
             kaggle.configure(gpu_seconds_a_week=WEEK_S)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from elias.cli.demo_walk import Training, Walk, say
+from elias.cli.demo_walk import Training, Walk, meanwhile, say
 
 if TYPE_CHECKING:
     from elias.testing.sagemaker_emulator import Disk
@@ -61,24 +60,12 @@ def _walk(walk: Walk, training: Training, disk: Disk) -> None:
     say(
         "no GPU here: this machine's processor stands in for the instance; AWS takes it away after its first checkpoint"
     )
-    with _one_interruption(disk):
+    with meanwhile(partial(_interrupt, disk)):
         walk.run("train", *wanted, "--checkpoint-minutes", str(CHECKPOINT_MINUTES), "--yes")
 
 
-@contextmanager
-def _one_interruption(disk: Disk) -> Iterator[None]:
-    """Take the first spot instance away once a checkpoint has left it."""
-    over = threading.Event()
-    watch = threading.Thread(target=_interrupt, args=(disk, over), daemon=True)
-    watch.start()
-    try:
-        yield
-    finally:
-        over.set()
-        watch.join()
-
-
 def _interrupt(disk: Disk, over: threading.Event) -> None:
+    """Take the first spot instance away once a checkpoint has left it."""
     from elias_trainer.parcel import OUTBOX_FILE, Outbox
 
     while not over.wait(0.1):

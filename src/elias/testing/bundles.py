@@ -22,6 +22,7 @@ from elias_trainer.contract import (
     Lease,
     Limits,
     Recipe,
+    canonical_json,
     digest_bytes,
     digest_file,
     to_json,
@@ -84,6 +85,24 @@ def small_corpus(blobs: BlobStore, label: Label, built_at: datetime) -> Corpus:
         by_source={},
         built_at=built_at,
     )
+
+
+def questions(count: int) -> bytes:
+    """A corpus file that the real trainer reads: examples of one question and its answer, each."""
+    lines = [
+        {
+            "id": f"example-{number}",
+            "source": "code",
+            "stage": None,
+            "messages": [
+                {"role": "user", "content": f"What is {number} and one?"},
+                {"role": "assistant", "content": f"It is {number + 1}, and {number + 2} comes after it."},
+            ],
+            "weight_ppm": 1_000_000,
+        }
+        for number in range(count)
+    ]
+    return b"".join(canonical_json(line) + b"\n" for line in lines)
 
 
 def need_of(bundle: Bundle) -> Need:

@@ -15,7 +15,7 @@ from elias.adapters.backends.kaggle import KaggleBackend
 from elias.adapters.backends.kaggle.notebook import as_script, template_text
 from elias.domain.run import SegmentState
 from elias.ports.backend import Bundle
-from elias.testing.bundles import Wanted, make_bundle, need_of
+from elias.testing.bundles import Wanted, make_bundle, need_of, questions
 from elias.testing.kaggle_emulator import KaggleEmulator
 from elias.wiring.train import write_trainer_archive
 from elias_trainer.contract import (
@@ -24,7 +24,6 @@ from elias_trainer.contract import (
     Input,
     Recipe,
     base_digest,
-    canonical_json,
     digest_file,
     to_json,
 )
@@ -53,19 +52,7 @@ def small_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def real_bundle(folder: Path, key: str) -> Bundle:
     """As `make_bundle`, with the real trainer and something to learn."""
     bundle = make_bundle(folder, key, Wanted(base=BaseModel(reference=REFERENCE)))
-    lines = [
-        {
-            "id": f"example-{number}",
-            "source": "code",
-            "messages": [
-                {"role": "user", "content": f"What is {number} and one?"},
-                {"role": "assistant", "content": f"It is {number + 1}."},
-            ],
-            "weight_ppm": 1_000_000,
-        }
-        for number in range(4)
-    ]
-    (folder / "corpus.jsonl").write_bytes(b"".join(canonical_json(line) + b"\n" for line in lines))
+    (folder / "corpus.jsonl").write_bytes(questions(4))
     write_trainer_archive(folder / "trainer.pyz")
     job = replace(
         bundle.job,

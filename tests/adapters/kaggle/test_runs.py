@@ -17,11 +17,11 @@ from elias.domain.label import Label
 from elias.domain.run import Bounds, RunState
 from elias.services.runs import Wanted, new_run
 from elias.testing.blobs import FolderBlobs
-from elias.testing.bundles import CORPUS, small_corpus
+from elias.testing.bundles import CORPUS, questions, small_corpus
 from elias.testing.fake_trainer import expected_adapter
 from elias.testing.kaggle_emulator import Beside
 from elias.wiring.train import open_training
-from elias_trainer.contract import Recipe, canonical_json
+from elias_trainer.contract import Recipe
 
 STEPS = 40
 
@@ -150,23 +150,10 @@ def test_the_real_trainer_gives_the_same_bytes_in_two_kaggle_sessions_as_in_one_
     from elias_trainer.contract import BaseModel
 
     home = tmp_path / "node"
-    lines = [
-        {
-            "id": f"example-{number}",
-            "source": "code",
-            "stage": None,
-            "messages": [
-                {"role": "user", "content": f"What is {number} and one?"},
-                {"role": "assistant", "content": f"It is {number + 1}, and {number + 2} comes after it."},
-            ],
-            "weight_ppm": 1_000_000,
-        }
-        for number in range(8)
-    ]
     config = kaggle_kills.config_of(home, emulated.url, script)
     parts = replace(request_kills.parts_of(home), archive=write_trainer_archive)
     with open_training(config, parts) as training:
-        train = parts.blobs.put(io.BytesIO(b"".join(canonical_json(line) + b"\n" for line in lines)))
+        train = parts.blobs.put(io.BytesIO(questions(8)))
         corpus = replace(corpus_in(home), train=train, heldout=train, train_examples=8)
         training.stores.corpora.add(corpus)
         request_kills.quick(training).launch()

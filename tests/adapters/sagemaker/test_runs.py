@@ -23,13 +23,13 @@ from elias.domain.run import Bounds, Run, RunState, Segment
 from elias.domain.spend import dollars
 from elias.services.runs import Wanted, new_run
 from elias.testing.blobs import FolderBlobs
-from elias.testing.bundles import CORPUS, small_corpus
+from elias.testing.bundles import CORPUS, questions, small_corpus
 from elias.testing.fake_trainer import expected_adapter
 from elias.testing.sagemaker_emulator import Fault, FaultKind, SageMakerEmulator
 from elias.units import FREE, Money
 from elias.urm import CloudTraining
 from elias.wiring.train import Training, open_training, write_trainer_archive
-from elias_trainer.contract import BaseModel, FailureKind, Recipe, canonical_json, digest_file
+from elias_trainer.contract import BaseModel, FailureKind, Recipe, digest_file
 
 STEPS = 24
 
@@ -131,22 +131,9 @@ def test_the_real_trainer_gives_the_same_bytes_in_two_isolated_jobs_as_in_one_pi
     emulated: SageMakerEmulator, account: Any, tmp_path: Path
 ) -> None:
     home = tmp_path / "node"
-    lines = [
-        {
-            "id": f"example-{number}",
-            "source": "code",
-            "stage": None,
-            "messages": [
-                {"role": "user", "content": f"What is {number} and one?"},
-                {"role": "assistant", "content": f"It is {number + 1}, and {number + 2} comes after it."},
-            ],
-            "weight_ppm": 1_000_000,
-        }
-        for number in range(8)
-    ]
     parts = replace(request_kills.parts_of(home), archive=write_trainer_archive)
     with open_training(sagemaker_kills.config_of(home, emulated.url), parts) as training:
-        train = parts.blobs.put(io.BytesIO(b"".join(canonical_json(line) + b"\n" for line in lines)))
+        train = parts.blobs.put(io.BytesIO(questions(8)))
         corpus = replace(small_corpus(parts.blobs, Label.PUBLIC, SystemClock().now()), train=train, heldout=train)
         training.stores.corpora.add(corpus)
         request_kills.quick(training).launch()
