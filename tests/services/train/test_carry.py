@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
@@ -14,6 +15,21 @@ from elias.services.follow import Stopping
 from elias.testing.fake_trainer import fake_base
 from elias.testing.journal import CutOff, JournalSteps
 from elias_trainer.contract import FailureKind
+
+
+def once_it_steps(world, run, wish):
+    """Ask for `wish` when the first step of `run` is known, however busy the machine is."""
+
+    def ask():
+        end = time.monotonic() + 60
+        while time.monotonic() < end:
+            segments = world.stores.runs.segments(run.id)
+            if any(e["kind"] == "step" for s in segments for e in world.stores.runs.events(s.key)):
+                world.stores.runs.update(run.id, wish=wish)
+                return
+            time.sleep(0.01)
+
+    threading.Thread(target=ask, daemon=True).start()
 
 
 def test_a_run_ends_as_an_artifact(world):
@@ -53,8 +69,7 @@ def test_cutting_it_off_at_any_step_and_going_on_changes_nothing_and_repeats_not
 def test_a_pause_keeps_the_work_and_resuming_ends_with_the_same_bytes(world):
     alone = world.carry(world.run(steps=30))
     run = world.run(steps=30, base=fake_base(step_s=0.03))
-    timer = threading.Timer(0.6, lambda: world.stores.runs.update(run.id, wish=Wish.PAUSE))
-    timer.start()
+    once_it_steps(world, run, Wish.PAUSE)
     paused = world.carry(run)
     assert paused.state is RunState.PAUSED
     reached = world.segments(run)[-1].end.step
@@ -67,8 +82,7 @@ def test_a_pause_keeps_the_work_and_resuming_ends_with_the_same_bytes(world):
 
 def test_a_cancelled_run_keeps_its_checkpoint(world):
     run = world.run(steps=100_000)
-    timer = threading.Timer(0.6, lambda: world.stores.runs.update(run.id, wish=Wish.CANCEL))
-    timer.start()
+    once_it_steps(world, run, Wish.CANCEL)
     cancelled = world.carry(run)
     assert cancelled.state is RunState.CANCELLED
     [segment] = world.segments(run)
