@@ -5,6 +5,7 @@ then goes on with.
     python bench/kaggle_kills.py                       every request of the undisturbed run, at each of three moments
     python bench/kaggle_kills.py --requests 1-9,14     some of them
     python bench/kaggle_kills.py --moments reached     one of: unsent, reached (no answer yet), answered (not acted on)
+    python bench/kaggle_kills.py --record kills.jsonl    goes on where it was ended; the totals are of all
 
 Prints one JSON line; exits 1 when a step, a push or an upload was lost or repeated, or anything was left behind.
 """

@@ -90,12 +90,14 @@ def main(place: Place, about: str) -> int:
     parser = argparse.ArgumentParser(description=about.splitlines()[0])
     parser.add_argument("--requests", help="such as 1-9,14; by default all")
     parser.add_argument("--moments", default=",".join(MOMENTS))
+    parser.add_argument("--record", type=Path, help="a file with a line a kill: what is in it is counted, not repeated")
     given = parser.parse_args()
     home = Path(tempfile.mkdtemp(prefix=f"elias-{place.name}-kills-"))
     place.set_up(home)
     if threading.active_count() > 1:
         raise SystemExit("an import has started a thread: processes cannot be copied from here")
-    report = Kills(place, home).run(_numbers(given.requests) if given.requests else None, given.moments.split(","))
+    kills = Kills(place, home, given.record or home / "kills.jsonl")
+    report = kills.run(_numbers(given.requests) if given.requests else None, given.moments.split(","))
     print(json.dumps(report))
     if report["wrong"]:
         print(f"kept for a look: {home}", file=sys.stderr)
@@ -108,36 +110,50 @@ def main(place: Place, about: str) -> int:
 class Kills:
     place: Place
     home: Path
+    record: Path
     wrong: list[str] = field(default_factory=list)
-    landed: Counter[str] = field(default_factory=Counter)
 
     def run(self, numbers: Sequence[int] | None, moments: Sequence[str]) -> dict[str, Any]:
-        began = time.monotonic()
-        calls = [request["call"] for request in self.one(None)]
+        calls = [request["call"] for request in self.one(None)[0]]
         chosen = range(1, len(calls) + 1) if numbers is None else [n for n in numbers if n <= len(calls)]
-        for number in chosen:
-            for moment in moments:
-                self.one(Death(number=number, moment=moment))
+        known = {(row["request"], row["moment"]) for row in self.tried()}
+        for moment in moments:
+            for number in chosen:
+                if (number, moment) not in known:
+                    self.kill(Death(number=number, moment=moment))
+        rows = list(self.tried())
         return {
             "bench": f"{self.place.name}.kills",
             "where": "emulated",
             "requests": len(calls),
             "calls": dict(Counter(calls)),
-            "tried": len(chosen) * len(moments),
-            "killed": self.landed.total(),
-            "moments": dict(self.landed),
-            "wrong": self.wrong,
-            "seconds": round(time.monotonic() - began, 1),
+            "tried": len(rows),
+            "killed": sum(row["killed"] for row in rows),
+            "moments": dict(Counter(row["moment"] for row in rows if row["killed"])),
+            "wrong": self.wrong + [fault for row in rows for fault in row["wrong"]],
+            "seconds": round(sum(row["seconds"] for row in rows), 1),
         }
 
-    def one(self, death: Death | None) -> list[dict[str, Any]]:
-        """One run, killed or left alone, checked; the requests that the place received."""
+    def kill(self, death: Death) -> None:
+        began, before = time.monotonic(), len(self.wrong)
+        _, was_killed = self.one(death)
+        row = {"request": death.number, "moment": death.moment, "killed": was_killed}
+        row |= {"wrong": self.wrong[before:], "seconds": round(time.monotonic() - began, 1)}
+        del self.wrong[before:]
+        with self.record.open("a", encoding="utf-8") as lines:
+            lines.write(json.dumps(row) + "\n")
+
+    def tried(self) -> list[dict[str, Any]]:
+        lines = self.record.read_text(encoding="utf-8").splitlines() if self.record.exists() else []
+        return [json.loads(line) for line in lines]
+
+    def one(self, death: Death | None) -> tuple[list[dict[str, Any]], bool]:
+        """One run, killed or left alone, checked; the requests that the place received, and whether it was killed."""
         what = f"killed with request {death.number} {death.moment}" if death else "left alone"
         folder = self.home / what.replace(" ", "-")
         world = self.place.prepare(folder)
         with world.served():
-            if death:
-                self.landed[death.moment] += self.carried(world, death) == -signal.SIGKILL
+            was_killed = death is not None and self.carried(world, death) == -signal.SIGKILL
             code = self.carried(world, None)
             found = [] if code == 0 else [f"the process that goes on with it ended with {code}"]
             requests = world.requests()
@@ -146,7 +162,7 @@ class Kills:
         print(f"{what}: {'; '.join(found) or 'as if nothing had been'}", file=sys.stderr, flush=True)
         if not found:
             shutil.rmtree(folder)
-        return requests
+        return requests, was_killed
 
     def carried(self, world: World, death: Death | None) -> int | None:
         """The exit code of a coordinator's process; None when it had to be stopped because nothing came of it."""

@@ -5,6 +5,7 @@ which another process then goes on with.
     python bench/sagemaker_kills.py                      every request of the undisturbed run, at each of three moments
     python bench/sagemaker_kills.py --requests 1-9,14    some of them
     python bench/sagemaker_kills.py --moments reached    of: unsent, reached (no answer yet), answered (not acted on)
+    python bench/sagemaker_kills.py --record kills.jsonl    goes on where it was ended; the totals are of all
 
 Prints one JSON line; exits 1 when a step, a job or a cent was lost or repeated, or anything was left behind.
 """
