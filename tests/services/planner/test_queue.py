@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from dataclasses import replace
 from datetime import timedelta
@@ -73,6 +74,14 @@ def test_without_a_solver_it_is_planned_all_the_same_and_says_so(monkeypatch):
     monkeypatch.setitem(sys.modules, "highspy", None)
     made = queue(problem([kaggle(left=20 * HOUR)], *runs(3)))
     assert made.bound is None and made.gap is None and "no solver" in made.solver and made.in_time == 3
+
+
+def test_the_solver_prints_nothing_also_when_it_is_first_used():
+    program = (
+        "import highspy; from elias.services.planner.relaxed import silent; silent(highspy).run(); print('answer')"
+    )
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
+    assert (ran.returncode, ran.stdout, ran.stderr) == (0, "answer\n", "")
 
 
 def test_the_same_queue_has_the_same_plan():

@@ -10,7 +10,6 @@ import os
 import sys
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -215,11 +214,9 @@ class Relaxation:
         return self._run(program)
 
     def _run(self, program: Any) -> tuple[float, Any]:
-        with _banner_to_stderr():
-            highs = self.solver.Highs()
+        highs = silent(self.solver)
         # threads and seed are fixed and nothing is limited by the clock: the same queue has the same answer
         for name, value in {
-            "output_flag": False,
             "threads": 1,
             "random_seed": 0,
             "mip_max_nodes": MOST_NODES,
@@ -245,17 +242,19 @@ class Relaxation:
         return shares
 
 
-@contextmanager
-def _banner_to_stderr() -> Iterator[None]:
-    """The library greets on the process's stdout when it is first used; stdout is the answer."""
+def silent(highspy: Any) -> Any:
+    """A solver that prints nothing: the library greets on the process's stdout when the first one is made."""
     sys.stdout.flush()
-    stdout = os.dup(1)
-    os.dup2(2, 1)
+    stdout, nowhere = os.dup(1), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
     try:
-        yield
+        highs = highspy.Highs()
     finally:
         os.dup2(stdout, 1)
         os.close(stdout)
+        os.close(nowhere)
+    highs.setOptionValue("output_flag", False)
+    return highs
 
 
 def _highspy() -> Any:
