@@ -82,6 +82,11 @@ bench-planner: setup
 chaos-planner: setup
 	$(BIN)/python bench/planner_chaos.py
 
+# The seed's weekly table for two weeks: the real scheduler and coordinator, simulated places and time.
+.PHONY: bench-schedules
+bench-schedules: setup
+	$(BIN)/python bench/schedule_weeks.py
+
 lock:
 	tools/lock.sh
 
