@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from elias.cli.progress import Watch
 from elias.cli.shell import run_command
 from elias.config import load
+from elias.domain.run import RunState, SegmentState
 from elias.testing.fake_trainer import build_fake_trainer
+from elias.testing.nouns import a_run, a_segment
 from elias.wiring import train as wiring
 from elias.wiring.corpus import open_blobs
+from elias.wiring.train import open_training
 from elias_trainer.contract import digest_file
 
 CODE = "".join(f'def f{n}(x):\n    """Add {n}."""\n    return x + {n}\n' for n in range(8))
@@ -112,3 +117,17 @@ def test_a_strategy_nobody_knows_is_not_found(tmp_path, capsys):
 def test_with_no_gpu_and_no_choice_it_trains_the_starter_and_says_so(capsys):
     base, note = wiring.default_base(load())
     assert (base == "starter" and "no GPU" in note) or (base == wiring.REAL_BASE and note is None)
+
+
+def test_a_segment_under_way_elsewhere_is_shown_with_how_far_it_is(capsys):
+    run = replace(a_run(), state=RunState.RUNNING, strategy="lab")
+    step = {"seq": 1, "at": "2026-11-28T12:00:00Z", "kind": "step", "step": 3, "step_total": 7, "loss": 1.25}
+    with open_training(load()) as training:
+        runs = training.stores.runs
+        runs.add(run)
+        runs.put_segment(replace(a_segment(), backend="lab", state=SegmentState.RUNNING))
+        runs.append_events(a_segment().key, [step])
+        with Watch(training, run.id):
+            assert "segment 1: on lab, running, step 3 of 7, loss 1.2500" in capsys.readouterr().err
+    assert elias(f"run show {run.id}") == 0
+    assert "step 3 of 7, loss 1.2500" in capsys.readouterr().out

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from datetime import timedelta
 from types import TracebackType
@@ -92,6 +92,14 @@ def line_of(event: Mapping[str, Any]) -> str | None:
     return None
 
 
+def stands_at(events: Sequence[Mapping[str, Any]]) -> str:
+    """How far a segment under way is, by all that its trainer said; nothing before its first word."""
+    step = next((event for event in reversed(events) if event["kind"] == "step"), None)
+    if step is not None:
+        return f"step {step['step']} of {step['step_total']}, loss {step['loss']:.4f}"
+    return next((line for event in reversed(events) if (line := line_of(event))), "")
+
+
 class Watch:
     """Follows one run in the store from now on, whoever carries it; where nobody does, this process does."""
 
@@ -105,7 +113,11 @@ class Watch:
     def __enter__(self) -> Self:
         runs = self.training.stores.runs
         for segment in runs.segments(self.run_id):
-            self.seen[segment.key] = max((int(event["seq"]) for event in runs.events(segment.key)), default=-1)
+            events = runs.events(segment.key)
+            self.seen[segment.key] = max((int(event["seq"]) for event in events), default=-1)
+            if not segment.state.is_final:
+                words = [str(segment.state), stands_at(events)]
+                say(f"segment {segment.number}: on {segment.backend}, {', '.join(word for word in words if word)}")
         self.show()
         return self
 

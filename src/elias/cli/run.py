@@ -39,7 +39,7 @@ def list_runs(json: Json = False) -> None:
 def show(run: RunId = "latest", json: Json = False) -> None:
     """One run, with its segments."""
     from elias.cli.carry import describe
-    from elias.cli.progress import clock_of
+    from elias.cli.progress import clock_of, stands_at
     from elias.domain.spend import dollars
     from elias.services.eta import eta_of
 
@@ -50,6 +50,7 @@ def show(run: RunId = "latest", json: Json = False) -> None:
         if json:
             emit_json(describe(training, found))
             return
+        under_way = {s.key: stands_at(training.stores.runs.events(s.key)) for s in segments if not s.state.is_final}
     print(f"{found.id}  {found.state}" + (f": {found.reason}" if found.reason else ""))
     print(f"  base {found.base.reference}, corpus {found.corpus.short} ({found.label}), strategy {found.strategy}")
     if found.artifact:
@@ -66,7 +67,7 @@ def show(run: RunId = "latest", json: Json = False) -> None:
             s.state,
             s.end.step if s.end else "",
             dollars(s.cost),
-            s.failure.message if s.failure else "",
+            s.failure.message if s.failure else under_way.get(s.key, ""),
         )
         for s in segments
     ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Container
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from elias.domain.run import Run, RunState, Segment, SegmentFailure, SegmentState, Wish
@@ -13,6 +13,7 @@ from elias.errors import (
     BudgetExhausted,
     EliasError,
     QuotaExhausted,
+    StoreError,
     VerificationError,
 )
 from elias.ports.backend import Backend, CanPause, NeedsLease, Status, StreamsEvents
@@ -48,8 +49,9 @@ class Follower:
             try:
                 status = self._look(backend, segment)
                 after = self._keep_events(backend, segment, after)
+                segment = self._shown(segment, status)
                 failures = 0
-            except BackendError as error:
+            except (BackendError, StoreError) as error:
                 failures += 1
                 if failures >= MOST_POLL_FAILURES:
                     return Status(state=SegmentState.FAILED, failure=failure_of(error), cost_is_final=held == FREE)
@@ -83,6 +85,14 @@ class Follower:
         state = RunState.WAITING if waits else RunState.RUNNING
         self.runs.update(segment.run, state=state, reason=status.note)
         return status.note
+
+    def _shown(self, segment: Segment, status: Status) -> Segment:
+        """As its place has it now, written down for whoever looks on; its end is left to who brings it home."""
+        if status.state.is_final or status.state is segment.state:
+            return segment
+        shown = replace(segment, state=status.state, started_at=status.started_at or segment.started_at)
+        self.runs.put_segment(shown)
+        return shown
 
     def _look(self, backend: Backend, segment: Segment) -> Status:
         handle = _handle(segment)

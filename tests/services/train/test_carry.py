@@ -10,7 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from elias.adapters.backends.local import LocalBackend
+from elias.adapters.clock import SystemClock
 from elias.domain.run import RunState, SegmentState, Wish
+from elias.ports.backend import BackendContext, Status
 from elias.services.follow import Stopping
 from elias.testing.fake_trainer import fake_base
 from elias.testing.journal import CutOff, JournalSteps
@@ -170,7 +173,7 @@ def test_stopping_the_engine_leaves_the_segment_to_whoever_goes_on(world):
     with pytest.raises(Stopping):
         coordinator.carry(JournalSteps(journal), run.id)
     assert [name for name, _ in journal] == ["plan", "submit"]
-    assert world.segments(run)[0].state is SegmentState.PENDING
+    assert not world.segments(run)[0].state.is_final
     done = world.carry(run, journal)
     assert done.state is RunState.DONE and len(world.segments(run)) == 1
 
@@ -187,3 +190,21 @@ def test_with_nobody_to_renew_its_lease_the_trainer_pauses(world):
             break
         threading.Event().wait(0.02)
     assert place.poll(key).state is SegmentState.PAUSED
+
+
+class Watched(LocalBackend):
+    """Its segment as the store has it, at each poll."""
+
+    def poll(self, handle: str) -> Status:
+        self.seen.append(self.look())
+        return super().poll(handle)
+
+
+def test_a_segment_that_trains_is_shown_so_before_it_ends(world):
+    run = world.run(base=fake_base(step_s=0.05))
+    world.place = place = Watched(BackendContext(name="local", node="test", home=world.home / "place", settings={},
+                                                 clock=SystemClock()))  # fmt: skip
+    place.seen, place.look = [], lambda: world.segments(run)[0].state
+    assert world.carry(run).state is RunState.DONE
+    assert place.seen[0] is SegmentState.PENDING and SegmentState.RUNNING in place.seen
+    assert world.segments(run)[0].state is SegmentState.DONE
