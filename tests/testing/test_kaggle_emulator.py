@@ -162,8 +162,9 @@ def test_the_gpu_is_counted_by_week_and_refused_when_the_week_is_spent(
     folder = kernel_folder(tmp_path / "kernel", "import time; time.sleep(30)")
     client.kernels_push(str(folder))
     assert wait_end(client).status.name == "CANCEL_ACKNOWLEDGED"
+    client.kernels_delete("ada/train-one", no_confirm=True)
     quota = client.quota_view()
-    assert quota.gpu_quota.time_used.total_seconds() >= 1
+    assert quota.gpu_quota.time_used.total_seconds() >= 1, "a kernel that is deleted gives nothing back"
     assert "quota" in client.kernels_push(str(folder)).error
     emulated.disk.advance(timedelta(weeks=1))
     assert client.quota_view().gpu_quota.time_used.total_seconds() == 0

@@ -23,8 +23,9 @@ from starlette.responses import FileResponse, HTMLResponse, JSONResponse, Respon
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from elias.testing.emulated import read
 from elias.testing.kaggle_emulator.datasets import CallError, Datasets, Json
-from elias.testing.kaggle_emulator.disk import Disk, read
+from elias.testing.kaggle_emulator.disk import Disk
 from elias.testing.kaggle_emulator.faults import Fault, FaultKind
 from elias.testing.kaggle_emulator.kernels import Kernels
 

@@ -10,7 +10,8 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-from elias.testing.kaggle_emulator.disk import Disk, latest_version, read, write
+from elias.testing.emulated import read, write
+from elias.testing.kaggle_emulator.disk import Disk, latest_version
 from elias.testing.kaggle_emulator.faults import Fault, FaultKind
 
 Json = dict[str, Any]

@@ -4,22 +4,22 @@ root/
   settings.json  clock.json  faults.json  requests.jsonl
   blobs/<token>.json  blobs/<token>.bin
   datasets/<owner>/<slug>/dataset.json, versions/<n>/version.json, versions/<n>/files/…
+  deleted.jsonl: the sessions of kernels that are gone
   kernels/<owner>/<slug>/kernel.json, versions/<n>/{request,session}.json, log.jsonl, kaggle/{input,working}
 """
 
 from __future__ import annotations
 
 import json
-import threading
+import shutil
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
-from elias.testing.kaggle_emulator.faults import Faults
-from elias_trainer.contract import write_whole
+from elias.testing.emulated import EmulatedDisk, Json, read, write
+from elias.testing.kaggle_emulator.faults import Fault, FaultKind
 
 WEEK = timedelta(weeks=1)
 SATURDAY = datetime(2024, 1, 6, tzinfo=UTC)
@@ -42,21 +42,9 @@ class Settings:
     """GPU seconds that a session which has ended counts as at least, to live through weeks in minutes."""
 
 
-class Disk:
-    """One per emulator; other processes may open the same root to look and to travel in time."""
-
+class Disk(EmulatedDisk[Settings, Fault]):
     def __init__(self, root: Path) -> None:
-        self.root = root
-        root.mkdir(parents=True, exist_ok=True)
-        self.faults = Faults(root / "faults.json")
-        self.lock = threading.RLock()
-
-    @property
-    def settings(self) -> Settings:
-        return Settings(**(read(self.root / "settings.json") or {}))
-
-    def configure(self, **changes: Any) -> None:
-        write(self.root / "settings.json", asdict(self.settings) | changes)
+        super().__init__(root, Settings, Fault, FaultKind)
 
     def now(self) -> datetime:
         """The machine's time, moved on by `advance`."""
@@ -76,27 +64,25 @@ class Disk:
     def secrets(self) -> dict[str, str]:
         return read(self.root.with_name(f"{self.root.name}-secrets.json")) or {}
 
-    def record(self, call: str, body: Any) -> None:
-        """Each request as the client sent it, for whoever compares."""
-        with self.lock, (self.root / "requests.jsonl").open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps({"call": call, "body": body}) + "\n")
-
-    def requests(self, call: str | None = None) -> list[dict[str, Any]]:
-        path = self.root / "requests.jsonl"
-        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-        return [entry for line in lines if (entry := json.loads(line)) and call in (None, entry["call"])]
-
     def dataset(self, owner: str, slug: str) -> Path:
         return self.root / "datasets" / owner / slug
 
     def kernel(self, owner: str, slug: str) -> Path:
         return self.root / "kernels" / owner / slug
 
-    def sessions(self) -> Iterator[tuple[Path, dict[str, Any]]]:
+    def sessions(self) -> Iterator[tuple[Path, Json]]:
         """Each session's folder and what is known of it."""
         for path in sorted(self.root.glob("kernels/*/*/versions/*/session.json")):
             if session := read(path):
                 yield path.parent, session
+
+    def delete_kernel(self, folder: Path) -> None:
+        """Its hours stay used."""
+        sessions = [read(path) for path in folder.glob("versions/*/session.json")]
+        with self.lock:
+            with (self.root / "deleted.jsonl").open("a", encoding="utf-8") as kept:
+                kept.writelines(json.dumps(session) + "\n" for session in sessions)
+            shutil.rmtree(folder)
 
     def week(self, moment: datetime) -> int:
         return (moment - SATURDAY) // WEEK
@@ -117,25 +103,13 @@ class Disk:
     def gpu_sessions_running(self) -> int:
         return sum(1 for _, s in self.sessions() if s["gpu"] and not s.get("ended_at"))
 
-    def _gpu_sessions_of_this_week(self) -> Iterator[dict[str, Any]]:
-        this_week = self.week(self.now())
-        for _, session in self.sessions():
+    def _gpu_sessions_of_this_week(self) -> Iterator[Json]:
+        this_week, deleted = self.week(self.now()), self.root / "deleted.jsonl"
+        gone = deleted.read_text(encoding="utf-8").splitlines() if deleted.exists() else []
+        for session in [*map(json.loads, gone), *(session for _, session in self.sessions())]:
             began = datetime.fromtimestamp(session["started_at"] + session["offset_s"], tz=UTC)
             if session["gpu"] and self.week(began) == this_week:
                 yield session
-
-
-def read(path: Path) -> dict[str, Any] | None:
-    """A JSON object, or None where there is no file."""
-    try:
-        value: dict[str, Any] = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        return None
-    return value
-
-
-def write(path: Path, value: object) -> None:
-    write_whole(path, json.dumps(value, indent=1).encode())
 
 
 def latest_version(folder: Path) -> int:

@@ -1,14 +1,11 @@
-"""Faults: what goes wrong, in which call, how often. Kept in a file, so that any process can inject one."""
+"""Faults of the emulated Kaggle: what can go wrong, and in which call."""
 
 from __future__ import annotations
 
-import dataclasses
-import json
 from dataclasses import dataclass
 from enum import StrEnum
-from pathlib import Path
 
-from elias_trainer.contract import write_whole
+from elias.testing.emulated import AnyFault
 
 
 class FaultKind(StrEnum):
@@ -44,48 +41,9 @@ class FaultKind(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Fault:
+class Fault(AnyFault):
     kind: FaultKind
     call: str
     """The method's name, such as `SaveKernel`; `download`, `upload` or `logs` for the plain URLs."""
-    times: int = 1
-    after: int = 0
-    """How many calls go well before it begins."""
     seconds: float = 5.0
     message: str = "emulated refusal"
-
-
-class Faults:
-    """Those that are still to come, in `faults.json`. One emulator process consumes them; any may add."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def add(self, fault: Fault) -> None:
-        self._write([*self.pending(), fault])
-
-    def clear(self) -> None:
-        self._write([])
-
-    def pending(self) -> list[Fault]:
-        if not self._path.exists():
-            return []
-        return [Fault(**{**raw, "kind": FaultKind(raw["kind"])}) for raw in json.loads(self._path.read_bytes())]
-
-    def take(self, call: str) -> Fault | None:
-        """The fault that this call meets, used up by one."""
-        pending = self.pending()
-        for index, fault in enumerate(pending):
-            if fault.call != call:
-                continue
-            if fault.after:
-                pending[index] = dataclasses.replace(fault, after=fault.after - 1)
-                self._write(pending)
-                return None
-            pending[index] = dataclasses.replace(fault, times=fault.times - 1)
-            self._write([left for left in pending if left.times])
-            return fault
-        return None
-
-    def _write(self, faults: list[Fault]) -> None:
-        write_whole(self._path, json.dumps([dataclasses.asdict(fault) for fault in faults]).encode())

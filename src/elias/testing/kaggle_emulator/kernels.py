@@ -13,8 +13,9 @@ import zlib
 from pathlib import Path
 from typing import Any
 
+from elias.testing.emulated import read, write
 from elias.testing.kaggle_emulator.datasets import CallError
-from elias.testing.kaggle_emulator.disk import Disk, latest_version, read, write
+from elias.testing.kaggle_emulator.disk import Disk, latest_version
 from elias.testing.kaggle_emulator.faults import Fault, FaultKind
 
 Json = dict[str, Any]
@@ -108,7 +109,7 @@ class Kernels:
         version = self.version(body, user)
         for session in version.parent.glob("*/session.json"):
             self.end(session.parent, "CANCEL_ACKNOWLEDGED")
-        shutil.rmtree(version.parent.parent)
+        self._disk.delete_kernel(version.parent.parent)
         return {}
 
     def get_accelerator_quota_statistics(self, body: Json, user: str, fault: Fault | None) -> Json:

@@ -16,7 +16,8 @@ import time
 from pathlib import Path
 from typing import IO, Any
 
-from elias.testing.kaggle_emulator.disk import Disk, read, write
+from elias.testing.emulated import read, write
+from elias.testing.kaggle_emulator.disk import Disk
 
 # A new root, in which everything is as outside but /kaggle; works for root and, in a user namespace, for anyone.
 ENTER = """

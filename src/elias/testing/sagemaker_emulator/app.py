@@ -18,11 +18,12 @@ from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoReque
 from werkzeug.serving import make_server
 from werkzeug.test import Client
 
+from elias.testing.emulated import Json
 from elias.testing.sagemaker_emulator import validation
 from elias.testing.sagemaker_emulator.answers import CallError, broken, expired, json_answer, refusal
 from elias.testing.sagemaker_emulator.catalog import Catalog
 from elias.testing.sagemaker_emulator.clients import OWN_KEY, Clients
-from elias.testing.sagemaker_emulator.disk import Disk, Json
+from elias.testing.sagemaker_emulator.disk import Disk
 from elias.testing.sagemaker_emulator.faults import JOB_FAULTS, FaultKind
 from elias.testing.sagemaker_emulator.jobs import Jobs, is_about_a_job
 from elias.testing.sagemaker_emulator.loopback import count_loopback_as_tls

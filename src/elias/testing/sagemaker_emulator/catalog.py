@@ -6,9 +6,10 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator
 
+from elias.testing.emulated import Json
 from elias.testing.sagemaker_emulator.answers import CallError
 from elias.testing.sagemaker_emulator.bill import cost_and_usage
-from elias.testing.sagemaker_emulator.disk import Disk, Json
+from elias.testing.sagemaker_emulator.disk import Disk
 from elias.testing.sagemaker_emulator.validation import model
 
 PRICES = {

@@ -8,9 +8,10 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
+from elias.testing.emulated import Json
 from elias.testing.sagemaker_emulator.answers import CallError
 from elias.testing.sagemaker_emulator.catalog import Catalog, quota_name
-from elias.testing.sagemaker_emulator.disk import FINAL, Disk, Json
+from elias.testing.sagemaker_emulator.disk import FINAL, Disk
 from elias.testing.sagemaker_emulator.staging import Channel, Stage
 
 NVME = ("ml.g4dn.", "ml.g5.", "ml.g6.", "ml.g6e.", "ml.g7", "ml.p3dn.", "ml.p4", "ml.p5", "ml.p6")

@@ -11,8 +11,8 @@ import threading
 from dataclasses import dataclass
 from pathlib import Path
 
+from elias.testing.emulated import Json, write
 from elias.testing.sagemaker_emulator.clients import ROLE_KEY
-from elias.testing.sagemaker_emulator.disk import Json, write
 
 # A new root, in which everything is as outside but /opt/ml; works for root and, in a user namespace, for anyone.
 ENTER = """

@@ -7,19 +7,15 @@ root/
 
 from __future__ import annotations
 
-import json
-import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
-from elias.testing.sagemaker_emulator.faults import Faults
-from elias_trainer.contract import write_whole
+from elias.testing.emulated import EmulatedDisk, Json, read, write
+from elias.testing.sagemaker_emulator.faults import Fault, FaultKind
 
-Json = dict[str, Any]
 FINAL = ("Completed", "Failed", "Stopped")
 
 
@@ -48,21 +44,9 @@ class Settings:
     """`namespace` (a private /opt/ml), `base_dir` (SAGEMAKER_BASE_DIR), or whichever works here."""
 
 
-class Disk:
-    """One per emulator; other processes may open the same root to look, to give orders and to travel in time."""
-
+class Disk(EmulatedDisk[Settings, Fault]):
     def __init__(self, root: Path) -> None:
-        self.root = root
-        root.mkdir(parents=True, exist_ok=True)
-        self.faults = Faults(root / "faults.json")
-        self.lock = threading.RLock()
-
-    @property
-    def settings(self) -> Settings:
-        return Settings(**(read(self.root / "settings.json") or {}))
-
-    def configure(self, **changes: Any) -> None:
-        write(self.root / "settings.json", asdict(self.settings) | changes)
+        super().__init__(root, Settings, Fault, FaultKind)
 
     def time(self) -> float:
         """The emulator's time as seconds since 1970."""
@@ -116,31 +100,8 @@ class Disk:
             write(job / "job.json", record)
             return record
 
-    def record(self, call: str, body: Any) -> None:
-        """Each request as the client sent it, for whoever compares or counts."""
-        with self.lock, (self.root / "requests.jsonl").open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps({"call": call, "body": body}) + "\n")
-
-    def requests(self, call: str | None = None) -> list[Json]:
-        path = self.root / "requests.jsonl"
-        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-        return [entry for line in lines if (entry := json.loads(line)) and call in (None, entry["call"])]
-
     def _clock(self) -> Json:
         return read(self.root / "clock.json") or {"emulated_s": 0.0, "real_s": 0.0, "pace": 1.0}
 
     def _set_clock(self, emulated_s: float, pace: float) -> None:
         write(self.root / "clock.json", {"emulated_s": emulated_s, "real_s": time.time(), "pace": pace})
-
-
-def read(path: Path) -> Json | None:
-    """A JSON object, or None where there is no file."""
-    try:
-        value: Json = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        return None
-    return value
-
-
-def write(path: Path, value: object) -> None:
-    write_whole(path, json.dumps(value, indent=1).encode())

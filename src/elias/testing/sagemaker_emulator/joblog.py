@@ -7,7 +7,7 @@ import re
 import time
 from typing import Any
 
-from elias.testing.sagemaker_emulator.disk import Json
+from elias.testing.emulated import Json
 
 GROUP = "/aws/sagemaker/TrainingJobs"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from elias.testing.emulated import Json, read, write
 from elias.testing.sagemaker_emulator.answers import CallError
 from elias.testing.sagemaker_emulator.catalog import Catalog, paged
 from elias.testing.sagemaker_emulator.checks import (
@@ -15,7 +16,7 @@ from elias.testing.sagemaker_emulator.checks import (
     limit_exceeded,
 )
 from elias.testing.sagemaker_emulator.clients import Clients
-from elias.testing.sagemaker_emulator.disk import FINAL, Disk, Json, read, write
+from elias.testing.sagemaker_emulator.disk import FINAL, Disk
 from elias.testing.sagemaker_emulator.faults import JOB_FAULTS, Fault, FaultKind
 from elias.testing.sagemaker_emulator.runner import Runners
 from elias.testing.sagemaker_emulator.status import move

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from elias.testing.sagemaker_emulator.disk import Json
+from elias.testing.emulated import Json
 from elias.testing.sagemaker_emulator.staging import Stage, pack
 
 

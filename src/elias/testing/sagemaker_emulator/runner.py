@@ -10,9 +10,10 @@ from pathlib import Path
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from elias.testing.emulated import Json, read
 from elias.testing.sagemaker_emulator.clients import Clients
 from elias.testing.sagemaker_emulator.container import Container, Place, can_be_private, write_config
-from elias.testing.sagemaker_emulator.disk import FINAL, Disk, Json, read
+from elias.testing.sagemaker_emulator.disk import FINAL, Disk
 from elias.testing.sagemaker_emulator.faults import FaultKind
 from elias.testing.sagemaker_emulator.joblog import JobLog
 from elias.testing.sagemaker_emulator.outcome import End, Outputs

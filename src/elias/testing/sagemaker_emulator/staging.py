@@ -12,7 +12,7 @@ from typing import Any, Self
 
 from boto3.s3.transfer import TransferConfig
 
-from elias.testing.sagemaker_emulator.disk import Json
+from elias.testing.emulated import Json
 
 PLAIN = TransferConfig(use_threads=False)
 

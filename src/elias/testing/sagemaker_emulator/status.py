@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 
-from elias.testing.sagemaker_emulator.disk import FINAL, Json
+from elias.testing.emulated import Json
+from elias.testing.sagemaker_emulator.disk import FINAL
 
 PRIMARY = {
     "Completed": "Completed",

@@ -9,8 +9,8 @@ from elias.adapters.backends.sagemaker.backend import SageMakerBackend
 from elias.adapters.backends.sagemaker.names import as_tags, job_tags
 from elias.errors import BackendError, Refused
 from elias.ports.backend import BackendContext, HasBills
+from elias.testing.emulated import write
 from elias.testing.sagemaker_emulator import Fault, FaultKind
-from elias.testing.sagemaker_emulator.disk import write
 from elias.units import Money
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
