@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import stat
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from elias.config import Config
+from elias.config.schema import Training
 from elias.errors import ConfigError, NotFound
+from elias.services.runs import Wanted
+from elias.wiring.offers import list_offers
 from elias.wiring.train import HYBRID, Backends
+from elias_trainer.contract import TINY, BaseModel, Recipe
 
 
 @pytest.fixture(autouse=True)
@@ -68,3 +73,19 @@ def test_a_segment_at_a_place_that_is_not_ready_any_more_says_what_it_lacks(tmp_
 def test_a_place_asked_for_by_name_says_why_it_cannot(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="AWS region"):
         places(tmp_path)("sagemaker")
+
+
+def test_a_place_that_hybrid_is_to_do_without_is_left_out_told_and_still_there_by_name(tmp_path: Path) -> None:
+    config = Config(home=tmp_path / "home", training=Training(hybrid_without=("local",)))
+    found = Backends(config)
+    assert list(found(HYBRID)) == [] and list(found("local")) == ["local"]
+    assert found(HYBRID)["local"] is found.made["local"], "a segment that is under way there is looked after"
+    wanted = Wanted(strategy=HYBRID, base=BaseModel(reference=TINY), recipe=Recipe(max_steps=1))
+    listed = {place.backend: place for place in list_offers(config, wanted, None, timedelta(seconds=20)).places}
+    assert "training.hybrid_without" in (listed["local"].left_out or "") and listed["local"].rows
+    assert listed["kaggle"].left_out is None
+
+
+def test_leaving_out_a_place_that_there_is_not_is_a_mistake(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="locl"):
+        Backends(Config(home=tmp_path, training=Training(hybrid_without=("locl",))))(HYBRID)

@@ -70,6 +70,7 @@ def as_answer(listing: Listing) -> dict[str, object]:
                 "ready": place.not_ready is None,
                 "needs": place.not_ready,
                 "fix": place.fix,
+                "left_out": place.left_out,
                 "offers": [_fields(row) for row in place.rows],
             }
             for place in listing.places
@@ -111,6 +112,8 @@ def _print(listing: Listing, base: str) -> None:
     for place in listing.places:
         if place.not_ready is not None:
             print(f"not {place.backend}: {place.not_ready}" + (f" (fix: {place.fix})" if place.fix else ""))
+        elif place.left_out is not None:
+            print(f"{place.backend}: {place.left_out}; --strategy {place.backend} goes there")
 
 
 def _cells(row: OfferRow) -> tuple[object, ...]:

@@ -99,6 +99,7 @@ EXAMPLES: dict[str, str] = {
     "capture.label": '"private"',
     "training.base": '"starter"',
     "training.strategy": '"local"',
+    "training.hybrid_without": '["local"]',
     "training.heldout_share": "0.1",
     "training.checkpoint_every": '"5m"',
     "training.lease": '"30s"',

@@ -29,6 +29,7 @@ DEFAULT_FILE = """\
 [training]
 # base = "starter"              # default: DeepSeek-Coder 6.7B where there is a GPU for it, else starter
 # strategy = "local"
+# hybrid_without = ["local"]    # places that hybrid leaves out
 # heldout_share = 0.1
 # checkpoint_every = "5m"
 # lease = "30s"                 # a trainer that nobody asks after for this long pauses by itself

@@ -38,6 +38,8 @@ class Training:
     base: str | None = None
     """None is DeepSeek-Coder 6.7B where there is a GPU for it, else `starter`."""
     strategy: str = "local"
+    hybrid_without: tuple[str, ...] = ()
+    """Places that `hybrid` leaves out, such as `local`; by their own names they are used all the same."""
     heldout_share: float = 0.1
     checkpoint_every: timedelta = timedelta(minutes=5)
     lease: timedelta = timedelta(seconds=30)

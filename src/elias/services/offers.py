@@ -54,6 +54,8 @@ class PlaceRows:
     rows: tuple[OfferRow, ...] = ()
     not_ready: str | None = None
     fix: str | None = None
+    left_out: str | None = None
+    """Why `hybrid` does not go there, whatever it offers."""
 
 
 def ask_all(places: Mapping[str, Callable[[], Backend]], need: Need, within: timedelta) -> tuple[Answer, ...]:

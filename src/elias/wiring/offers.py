@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
 
@@ -20,7 +20,7 @@ from elias.services.runs import Wanted
 from elias.services.workload import Work, work_of_corpus, work_unknown
 from elias.wiring.corpus import open_blobs
 from elias.wiring.stores import Stores, open_stores
-from elias.wiring.train import Backends, place_names
+from elias.wiring.train import Backends, left_out, place_names
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,8 +43,10 @@ def list_offers(config: Config, wanted: Wanted, corpus: str | None, within: time
             label=found.label if found else Label.PRIVATE,
             corpus_bytes=_size(config, stores, found),
         )
-        answers = ask_all(makers(config), need, within)
-        return Listing(places=tuple(rows_of(answer, need, known) for answer in answers), corpus=found, work=work)
+        unwanted = dict.fromkeys(left_out(config), "hybrid leaves it out: training.hybrid_without names it")
+        rows = [rows_of(answer, need, known) for answer in ask_all(makers(config), need, within)]
+        places = tuple(replace(place, left_out=unwanted.get(place.backend)) for place in rows)
+        return Listing(places=places, corpus=found, work=work)
 
 
 def makers(config: Config) -> Mapping[str, partial[Backend]]:

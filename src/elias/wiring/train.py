@@ -19,7 +19,7 @@ from elias.config.schema import Config
 from elias.domain.corpus import Corpus
 from elias.domain.plan import Plan
 from elias.domain.run import Run, Segment
-from elias.errors import EliasError, EngineError
+from elias.errors import ConfigError, EliasError, EngineError
 from elias.ports.backend import Backend, BackendContext, HasCredentials
 from elias.ports.durable import DurableEngine
 from elias.ports.stores import BlobStore
@@ -141,7 +141,7 @@ class Backends:
         """Name -> when it last could not be made, on the monotonic clock."""
 
     def __call__(self, strategy: str) -> Mapping[str, Backend]:
-        """Raises NotFound for a strategy nobody knows, MissingPackage, ConfigError; of `hybrid` none of them."""
+        """Raises NotFound for a strategy nobody knows, MissingPackage, ConfigError; of `hybrid` one of `left_out`."""
         return self._ready() if strategy == HYBRID else {strategy: self.make(strategy)}
 
     def make(self, name: str) -> Backend:
@@ -153,10 +153,10 @@ class Backends:
 
     def _ready(self) -> Mapping[str, Backend]:
         """This machine, what is configured, and what else finds its credentials; `elias offers` shows the others."""
-        wanted = dict.fromkeys(["local", *self.config.backends])
+        wanted, unwanted = dict.fromkeys(["local", *self.config.backends]), left_out(self.config)
         found = Places(self.make)
         for name in dict.fromkeys([*wanted, *place_names(self.config)]):
-            if time.monotonic() - self.failed.get(name, -math.inf) < TRY_AGAIN_S:
+            if name in unwanted or time.monotonic() - self.failed.get(name, -math.inf) < TRY_AGAIN_S:
                 continue
             try:
                 backend = self.make(name)
@@ -173,6 +173,17 @@ def place_names(config: Config) -> tuple[str, ...]:
     """Every installed backend and every configured one; a kind that only serves under other names is left out."""
     kinds = {str(table[KIND]) for table in config.backends.values() if KIND in table}
     return tuple(sorted((set(plugin_names("elias.backends")) - kinds) | set(config.backends)))
+
+
+def left_out(config: Config) -> tuple[str, ...]:
+    """The places that `hybrid` does not go to. Raises ConfigError for one that there is not."""
+    names, known = config.training.hybrid_without, place_names(config)
+    if unknown := [name for name in names if name not in known]:
+        raise ConfigError(
+            f"training.hybrid_without names {unknown[0]!r}, and there is no such place",
+            fix=f"the places are: {', '.join(known)}",
+        )
+    return names
 
 
 class Places(dict[str, Backend]):
