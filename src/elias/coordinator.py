@@ -46,6 +46,7 @@ def run_training_cycle(data_path: str | Path, strategy: str = "local", cycle: Cy
     """
     from elias.config import load
     from elias.services.runs import error_of, new_run
+    from elias.wiring.attest import check_node
     from elias.wiring.corpus import corpus_from_data
     from elias.wiring.train import open_training
 
@@ -54,6 +55,7 @@ def run_training_cycle(data_path: str | Path, strategy: str = "local", cycle: Cy
     with open_training(config) as training:
         corpus = corpus_from_data(config, training.stores, Path(data_path).expanduser())
         _check_price(training.plan(wanted, corpus), cycle.budget)
+        check_node(config)
         run = new_run(wanted, corpus, training.coordinator.means.clock)
         training.runs.begin(run)
         run = _until_it_stands(training, run.id)

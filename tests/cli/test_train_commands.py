@@ -16,6 +16,7 @@ from elias.domain.run import RunState, SegmentState
 from elias.testing.fake_trainer import build_fake_trainer
 from elias.testing.nouns import a_run, a_segment
 from elias.wiring import train as wiring
+from elias.wiring.attest import make_node
 from elias.wiring.corpus import open_blobs
 from elias.wiring.train import open_training
 from elias_trainer.contract import digest_file
@@ -37,6 +38,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         )
 
     monkeypatch.setattr(wiring, "_real_parts", fake_parts)
+    make_node(load())
     return tmp_path / "home"
 
 
@@ -131,3 +133,18 @@ def test_a_segment_under_way_elsewhere_is_shown_with_how_far_it_is(capsys):
             assert "segment 1: on lab, running, step 3 of 7, loss 1.2500" in capsys.readouterr().err
     assert elias(f"run show {run.id}") == 0
     assert "step 3 of 7, loss 1.2500" in capsys.readouterr().out
+
+
+def test_before_init_no_run_is_begun(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("ELIAS_HOME", str(tmp_path / "another"))
+    assert elias(f"train --data {tmp_path / 'm.py'} --base fake:step_s=0.005 --steps 2 --yes") == 2
+    assert "fix: elias init" in capsys.readouterr().err
+    assert elias("run list") == 0 and "no runs yet" in capsys.readouterr().out
+
+
+def test_what_no_place_will_ever_take_is_not_begun(tmp_path, capsys):
+    too_large = "--base starter --method full --batch-size 100000 --sequence-length 8192 --steps 2 --yes"
+    assert elias(f"train --data {tmp_path / 'm.py'} {too_large}") == 4
+    told = capsys.readouterr().err
+    assert "GiB of memory" in told and "no run was begun" in told
+    assert elias("run list") == 0 and "no runs yet" in capsys.readouterr().out

@@ -76,6 +76,7 @@ def train(
     from elias.cli.asking import Asked, wanted_run
     from elias.config import load
     from elias.services.base_check import check_base
+    from elias.wiring.attest import check_node
     from elias.wiring.corpus import corpus_from_data
     from elias.wiring.train import open_training
 
@@ -92,6 +93,7 @@ def train(
     check_base(wanted.base, os.environ)
     with open_training(config) as training:
         found = corpus_from_data(config, training.stores, data) if data else training.stores.corpora.get(corpus)
+        check_node(config)
         _agree(training, wanted, found, yes=yes)
         run = _begun(training, wanted, found)
         if detach:
@@ -101,15 +103,20 @@ def train(
 
 
 def _agree(training: Training, wanted: Wanted, corpus: Examples, *, yes: bool) -> None:
-    """Nothing is spent before the whole plan was seen and agreed to."""
+    """Nothing is spent before the whole plan was seen and agreed to; nothing is begun that no place will ever take."""
     from elias.cli.plan_print import print_plan
+    from elias.errors import Refused
 
     plan, budget = training.plan(wanted, corpus), wanted.bounds.budget
-    if not plan.costs_money and budget is None:
+    is_hopeless = not plan.segments and plan.wait_until is None
+    if not plan.costs_money and budget is None and not is_hopeless:
         return
     plan = training.plan_ahead(wanted, corpus)
     with redirect_stdout(sys.stderr):  # what `train` answers on stdout is the run
         print_plan(plan, most_others=MOST_OTHERS)
+    if is_hopeless:
+        again = "elias plan with the same words shows each place, and why not; then elias train again"
+        raise Refused("nothing takes this run, and waiting would not help", fix=again, kept="no run was begun")
     if plan.costs_money:
         ask("This costs money. Begin?", yes=yes)
     elif budget is not None and plan.segments:

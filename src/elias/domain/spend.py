@@ -178,14 +178,18 @@ def tightest(found: Iterable[Room]) -> Room | None:
 
 def over_budget(room: Room, needed: Money) -> OverBudget:
     """The refusal of `needed`: names the cap, what is spent, reserved and needed, and what to type."""
-    enough = -(-max(room.limit, room.spent + room.reserved + needed).micro_usd // 1_000_000)
     return OverBudget(
         f"the cap of {named(room.cap)} is {dollars(room.limit)}: {dollars(room.spent)} spent, "
         f"{dollars(room.reserved)} reserved, {dollars(needed)} needed",
         kept="nothing was started, and nothing will be billed",
-        fix=f"elias budget set {room.setting} {enough}usd",
+        fix=f"elias budget set {room.setting} {enough(room, needed)}",
         cap=str(room.cap),
     )
+
+
+def enough(room: Room, needed: Money) -> str:
+    """The cap that allows it, as it is typed."""
+    return f"{-(-max(room.limit, room.spent + room.reserved + needed).micro_usd // 1_000_000)}usd"
 
 
 def named(cap: Cap) -> str:

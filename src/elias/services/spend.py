@@ -17,6 +17,7 @@ from elias.domain.spend import (
     Claim,
     Part,
     Room,
+    enough,
     held,
     is_open,
     over_budget,
@@ -74,9 +75,27 @@ def is_certain(error: EliasError, *, was_sent: bool) -> bool:
 class AtCap:
     """A run that may not spend what it needs now."""
 
-    reason: str
+    run: str
+    room: Room
+    needed: Money
     until: datetime | None
     """When it goes on by itself; None is not before somebody raises the cap."""
+
+    @property
+    def reason(self) -> str:
+        return self._words(over_budget(self.room, self.needed).fix, f"; then: elias run resume {self.run}")
+
+    @property
+    def reason_beforehand(self) -> str:
+        """Of a run that has not begun: its budget is an option still, and there is nothing to resume."""
+        own = f"--budget {enough(self.room, self.needed)}"
+        return self._words(own if self.room.setting == self.run else over_budget(self.room, self.needed).fix, "")
+
+    def _words(self, fix: str, then: str) -> str:
+        what = over_budget(self.room, self.needed).what
+        if self.until is None:
+            return f"{what} (fix: {fix}{then})"
+        return f"{what}; goes on at {self.until:%Y-%m-%d %H:%M} UTC (sooner: {fix})"
 
 
 def at_cap(found: Sequence[Room], needed: Money, run: str, now: datetime) -> AtCap | None:
@@ -85,11 +104,7 @@ def at_cap(found: Sequence[Room], needed: Money, run: str, now: datetime) -> AtC
     if not waits:
         return None
     room, until = min(waits, key=lambda wait: (wait[1] is not None, -(wait[1] or now).timestamp()))
-    error = over_budget(room, needed)
-    if until is None:
-        return AtCap(reason=f"{error.what} (fix: {error.fix}; then: elias run resume {run})", until=None)
-    goes_on = f"goes on at {until:%Y-%m-%d %H:%M} UTC"
-    return AtCap(reason=f"{error.what}; {goes_on} (sooner: {error.fix})", until=until)
+    return AtCap(run=run, room=room, needed=needed, until=until)
 
 
 def kept_by_cap(found: Sequence[Room], rich: Plan, run: str, now: datetime) -> AtCap | None:

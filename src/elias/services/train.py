@@ -243,7 +243,8 @@ class Coordinator:
         """What `plan_next` would choose for a run that has not begun; changes nothing."""
         corpus = self.means.corpora.get(run.corpus)
         plan, capped = self.means.purse.choose(run, run.id, lambda budget: self._plan(run, (), corpus, budget))
-        return replace(plan, reason=capped.reason, wait_until=capped.until) if capped else plan
+        plan = replace(plan, run=None)  # there is none of that name
+        return replace(plan, reason=capped.reason_beforehand, wait_until=capped.until) if capped else plan
 
     def look_ahead(self, run: Run) -> Plan:
         """The whole plan of a run that has not begun, with its reasons; changes nothing."""
@@ -251,7 +252,7 @@ class Coordinator:
         plan = plan_ahead(self.outlook(run, (), self.means.corpora.get(run.corpus), self.means.purse.left(run)))
         if plan is None or (not first.segments and first.wait_until is None and not plan.segments):
             return first if plan is None else replace(first, relaxations=plan.relaxations)
-        return plan
+        return replace(plan, run=None)
 
     def outlook(self, run: Run, segments: Sequence[Segment], corpus: Corpus, budget: Money | None) -> Outlook:
         """What the planner goes by."""

@@ -37,6 +37,14 @@ def attest(config: Config, stores: Stores) -> Attest:
     )
 
 
+def check_node(config: Config) -> None:
+    """Before anything is begun that ends in a model, or sends private data away to come back sealed for this node.
+
+    Raises UserError where `elias init` has made no identity yet, ConfigError for one that cannot be used, MissingPackage.
+    """
+    node_signer(config).key_id()
+
+
 @contextmanager
 def open_attest(config: Config) -> Iterator[Attest]:
     """With the stores opened for it, and closed afterwards."""

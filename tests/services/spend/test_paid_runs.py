@@ -259,6 +259,15 @@ def test_preview_names_the_cap_that_is_in_the_way(world):
     assert plan.segments == () and "the cap of the month is $0.05" in plan.reason
 
 
+def test_what_a_preview_says_to_type_is_for_a_run_that_has_not_begun(world):
+    run = world.run(budget="0.01")
+    plan = world.coordinator().preview(run)
+    assert (
+        plan.segments == () and "the cap of the run is $0.01" in plan.reason and "(fix: --budget 1usd)" in plan.reason
+    )
+    assert plan.run is None and run.id not in plan.reason and "resume" not in plan.reason
+
+
 def test_a_trainer_that_vanished_is_paid_for_and_the_next_one_goes_on(world):
     run = world.run(budget="9", base=fake_base(fail="infrastructure@5"))
     ended = world.carry(run)
