@@ -40,7 +40,7 @@ def attest(config: Config, stores: Stores) -> Attest:
 def check_node(config: Config) -> None:
     """Before anything is begun that ends in a model, or sends private data away to come back sealed for this node.
 
-    Raises UserError where `elias init` has made no identity yet, ConfigError for one that cannot be used, MissingPackage.
+    Raises UserError where `elias init` has made no identity yet, ConfigError for an unusable one, MissingPackage.
     """
     node_signer(config).key_id()
 
