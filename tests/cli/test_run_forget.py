@@ -80,3 +80,20 @@ def test_forget_asks_before_it_takes_a_run_the_way_back(
     assert not files(home, failed)
     assert elias(f"run resume {failed.id}") == 4
     assert "cancelled" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("state", "keeps"), [(RunState.FAILED, True), (RunState.DONE, False)])
+def test_show_says_what_a_failed_run_leaves_on_a_place_and_how_to_remove_it(
+    state: RunState, keeps: bool, home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KAGGLE_USERNAME", "ada")
+    monkeypatch.setenv("KAGGLE_KEY", "none")
+    monkeypatch.setenv("KAGGLE_CONFIG_DIR", str(home))
+    run = replace(a_run("away"), state=state, strategy="kaggle")
+    segment = replace(a_segment(run.id), number=1, backend="kaggle", state=SegmentState.FAILED, handle="away-0001")
+    with open_stores(Config(home=home)) as stores:
+        stores.runs.add(run)
+        stores.runs.put_segment(segment)
+    assert elias(f"run show {run.id}") == 0
+    line = f"what it left on kaggle is kept to go on from; to remove it: elias run forget {run.id}"
+    assert (line in capsys.readouterr().out) == keeps

@@ -42,6 +42,7 @@ def show(run: RunId = "latest", json: Json = False) -> None:
     from elias.cli.progress import clock_of, stands_at
     from elias.domain.spend import dollars
     from elias.services.eta import eta_of
+    from elias.services.forget import left_at
 
     with _training() as training:
         found = training.stores.runs.get(_id(training, run))
@@ -51,6 +52,7 @@ def show(run: RunId = "latest", json: Json = False) -> None:
             emit_json(describe(training, found))
             return
         under_way = {s.key: stands_at(training.stores.runs.events(s.key)) for s in segments if not s.state.is_final}
+        left = left_at(found, segments, training.runs.backends)
     print(f"{found.id}  {found.state}" + (f": {found.reason}" if found.reason else ""))
     print(f"  base {found.base.reference}, corpus {found.corpus.short} ({found.label}), strategy {found.strategy}")
     if found.artifact:
@@ -72,6 +74,8 @@ def show(run: RunId = "latest", json: Json = False) -> None:
         for s in segments
     ]
     emit_table(["segment", "backend", "state", "checkpoint", "cost", ""], rows, empty="  no segment yet")
+    if left:
+        print(f"what it left on {' and '.join(left)} is kept to go on from; to remove it: elias run forget {found.id}")
 
 
 @app.command()

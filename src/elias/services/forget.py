@@ -78,6 +78,18 @@ class Forgetting:
         return left
 
 
+def left_at(run: Run, segments: Sequence[Segment], places: Callable[[str], Mapping[str, Backend]]) -> tuple[str, ...]:
+    """The places that keep what segments of a run that could go on have left there, until somebody removes it."""
+    if not run.state.is_standing or run.state.is_final:
+        return ()
+    try:
+        backends = places(run.strategy)
+    except EliasError:  # not ready here now; there is nothing to remove from here either
+        return ()
+    found = [s.backend for s in segments if s.handle and isinstance(backends.get(s.backend), CanForget)]
+    return tuple(dict.fromkeys(found))
+
+
 def leave_places(segments: Sequence[Segment], backends: Mapping[str, Backend]) -> None:
     """What segments that have ended left where they were trained goes; a place that fails may be asked again."""
     for segment in segments:
