@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 import xml.etree.ElementTree as ET
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -17,7 +18,7 @@ from elias.cli.plan_picture import check_picture, draw_curve, draw_gantt
 from elias.cli.plan_text import NARROWEST, curve, gantt
 from elias.domain.offer import Offer
 from elias.domain.plan import Plan, PlannedSegment, WhatIf
-from elias.errors import InputError
+from elias.errors import InputError, MissingPackage
 from elias.units import FREE, Money
 
 NOW = datetime(2026, 11, 24, 21, 0, tzinfo=UTC)
@@ -176,3 +177,10 @@ def test_a_picture_that_cannot_be_written_is_refused_before_anything_is_planned(
 def test_a_chart_knows_when_its_deadline_is_on_the_axis():
     chart: Chart = chart_of([WEEK], NOW)
     assert chart.has_deadline and chart.share(NOW) == 0 and chart.share(chart.last) == 1
+
+
+def test_without_matplotlib_a_picture_in_a_file_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(MissingPackage) as told:
+        check_picture(tmp_path / "plan.svg")
+    assert "elias-node[picture]" in told.value.fix and "--picture -" in told.value.fix

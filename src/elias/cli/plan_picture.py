@@ -40,7 +40,10 @@ def check_picture(path: Path) -> None:
     try:
         import matplotlib  # noqa: F401 - asked for before the planning
     except ModuleNotFoundError as error:
-        raise MissingPackage("a picture needs matplotlib", fix="pip install matplotlib") from error
+        raise MissingPackage(
+            "a picture in a file needs the package 'matplotlib'",
+            fix="pip install 'elias-node[picture]'; --picture - draws it in the terminal without",
+        ) from error
 
 
 def draw_gantt(chart: Chart, path: Path, title: str) -> None:

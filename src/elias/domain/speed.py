@@ -52,24 +52,11 @@ class Estimate:
         """As if both erred the same way: never narrower than the truth."""
         return Estimate(low=self.low + other.low, likely=self.likely + other.likely, high=self.high + other.high)
 
-    def widened(self, factor: float) -> Estimate:
-        """By another source of error, independent of what it holds already."""
-        both = math.exp(math.hypot(math.log(self.factor), math.log(factor)))
-        return Estimate.around(self.likely, both)
-
     def quantile(self, share: float) -> float:
         """What it stays below with this probability, 0 < share < 1."""
         from statistics import NormalDist
 
         return self.likely * math.exp(self.sigma * NormalDist().inv_cdf(share))
-
-    def chance_within(self, seconds: float) -> float:
-        """The probability that it takes no longer."""
-        from statistics import NormalDist
-
-        if seconds <= 0 or self.sigma == 0:
-            return float(seconds >= self.likely)
-        return NormalDist().cdf(math.log(seconds / self.likely) / self.sigma) if self.likely > 0 else 1.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

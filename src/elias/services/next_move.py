@@ -9,7 +9,6 @@ from datetime import datetime, timedelta
 from elias.domain.offer import Offer
 from elias.domain.run import Bounds, Checkpoint, Run, RunState, Segment, SegmentState, Wish
 from elias.errors import EliasError
-from elias.units import FREE, Money
 from elias_trainer.contract import AtDeadline, FailureKind, Limits
 
 MOST_FAILURES = 5
@@ -103,13 +102,6 @@ def made_way(segment: Segment) -> bool:
 def time_spent(segments: Sequence[Segment]) -> timedelta:
     spans = [s.ended_at - s.started_at for s in segments if s.started_at and s.ended_at]
     return sum(spans, timedelta(0))
-
-
-def money_left(bounds: Bounds, segments: Sequence[Segment]) -> Money | None:
-    if bounds.budget is None:
-        return None
-    spent = sum((s.cost for s in segments), FREE)
-    return bounds.budget - spent if bounds.budget > spent else FREE
 
 
 def time_left(bounds: Bounds, segments: Sequence[Segment], now: datetime) -> timedelta | None:
