@@ -2,169 +2,16 @@
 
 import io
 import json
-import os
 import shutil
-import subprocess
 import tarfile
 import time
-from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
-import boto3
 import pytest
-from botocore.config import Config
-from botocore.exceptions import ClientError, ConnectionClosedError
 
-from elias.testing.sagemaker_emulator import Fault, FaultKind, SageMakerEmulator
-
-REGION = "us-east-1"
-ONE_TRY = Config(retries={"total_max_attempts": 1}, proxies={})
-HELLO = """
-import json, os, pathlib
-ml = pathlib.Path("/opt/ml")
-config = json.loads((ml / "input/config/hyperparameters.json").read_text())
-text = (ml / "input/data/train/deep/corpus.txt").read_text()
-print("loss=0.5")
-print("loss=0.25;", text, config["rate"], os.environ["TRAINING_JOB_NAME"])
-(ml / "model/answer.txt").write_text(text.upper())
-(ml / "output/data/extra.txt").write_text("extra")
-"""
-WAITS = """
-import pathlib, signal, sys, time
-def end(number, frame):
-    pathlib.Path("/opt/ml/model/kept").write_text("saved on SIGTERM")
-    sys.exit(0)
-signal.signal(signal.SIGTERM, end)
-print("ready")
-while True:
-    time.sleep(0.05)
-"""
-# Counts on from its checkpoint; a first life never ends by itself.
-RESUMES = """
-import json, os, pathlib, time
-here = pathlib.Path("/opt/ml/checkpoints/state.json")
-state = json.loads(here.read_text()) if here.exists() else {"step": 0, "lives": 0}
-state["lives"] += 1
-first = state["step"]
-while state["lives"] == 1 or state["step"] < first + 3:
-    state["step"] += 1
-    whole = here.with_suffix(".part")
-    whole.write_text(json.dumps(state))
-    os.replace(whole, here)
-    time.sleep(0.02)
-pathlib.Path("/opt/ml/model/state.json").write_text(json.dumps({**state, "resumed_at": first}))
-"""
-
-
-class Account:
-    """Clients and a bucket in the emulated account."""
-
-    def __init__(self, emulated: SageMakerEmulator) -> None:
-        self.emulated = emulated
-        self.disk = emulated.disk
-        self.session = boto3.Session(aws_access_key_id="AKIATEST", aws_secret_access_key="x", region_name=REGION)
-        self.sagemaker = self.client("sagemaker")
-        self.s3 = self.client("s3")
-        self.logs = self.client("logs")
-        self.key = self.client("kms").create_key()["KeyMetadata"]["KeyId"]
-        self.s3.create_bucket(Bucket="models")
-        trust = {"Statement": [{"Effect": "Allow", "Principal": {"Service": "sagemaker.amazonaws.com"}}]}
-        iam = self.client("iam")
-        self.role = iam.create_role(RoleName="trainer", AssumeRolePolicyDocument=json.dumps(trust))["Role"]["Arn"]
-
-    def client(self, service: str, config: Config = ONE_TRY, **more: Any) -> Any:
-        return self.session.client(service, endpoint_url=self.emulated.url, config=config, **more)
-
-    def request(self, name: str, script: str = HELLO, **more: Any) -> dict[str, Any]:
-        self.s3.put_object(Bucket="models", Key=f"{name}/code/train.py", Body=script.encode())
-        channel = {"S3DataSource": {"S3DataType": "S3Prefix", "S3Uri": f"s3://models/{name}/code"}}
-        request = {
-            "TrainingJobName": name,
-            "RoleArn": self.role,
-            "AlgorithmSpecification": {
-                "TrainingImage": "123.dkr.ecr.us-east-1.amazonaws.com/any:1",
-                "TrainingInputMode": "File",
-                "ContainerEntrypoint": ["python3", "/opt/ml/input/data/code/train.py"],
-            },
-            "InputDataConfig": [{"ChannelName": "code", "DataSource": channel}],
-            "OutputDataConfig": {"S3OutputPath": "s3://models/out"},
-            "ResourceConfig": {"InstanceType": "ml.g5.xlarge", "InstanceCount": 1, "VolumeSizeInGB": 10},
-            "StoppingCondition": {"MaxRuntimeInSeconds": 3600},
-        }
-        return request | more
-
-    def spot(self, name: str, script: str, **more: Any) -> dict[str, Any]:
-        limits = {"MaxRuntimeInSeconds": 3600, "MaxWaitTimeInSeconds": 7200}
-        spot = {"EnableManagedSpotTraining": True, "StoppingCondition": limits}
-        return self.request(name, script, **{**spot, **more})
-
-    def create(self, request: dict[str, Any]) -> str:
-        arn: str = self.sagemaker.create_training_job(**request)["TrainingJobArn"]
-        return arn
-
-    def describe(self, name: str) -> dict[str, Any]:
-        found: dict[str, Any] = self.sagemaker.describe_training_job(TrainingJobName=name)
-        return found
-
-    def until(self, name: str, *statuses: str) -> dict[str, Any]:
-        """The job once its primary or secondary status is one of these."""
-        for _ in range(1000):
-            job = self.describe(name)
-            if job["TrainingJobStatus"] in statuses or job["SecondaryStatus"] in statuses:
-                return job
-            if job["TrainingJobStatus"] in ("Failed", "Completed", "Stopped"):
-                raise AssertionError(job)
-            time.sleep(0.03)
-        raise AssertionError(f"{name} stays {job['SecondaryStatus']}")
-
-    def until_said(self, name: str, text: str) -> None:
-        for _ in range(1000):
-            if text in self.said(name):
-                return
-            time.sleep(0.03)
-        raise AssertionError(f"{name} never said {text!r}")
-
-    def said(self, name: str) -> str:
-        group = "/aws/sagemaker/TrainingJobs"
-        streams = self.logs.describe_log_streams(logGroupName=group, logStreamNamePrefix=f"{name}/")["logStreams"]
-        events = [
-            event
-            for stream in streams
-            for event in self.logs.get_log_events(logGroupName=group, logStreamName=stream["logStreamName"])["events"]
-        ]
-        return "\n".join(event["message"] for event in events)
-
-    def model(self, name: str) -> dict[str, str]:
-        data = self.s3.get_object(Bucket="models", Key=f"out/{name}/output/model.tar.gz")["Body"].read()
-        with tarfile.open(fileobj=io.BytesIO(data)) as archive:
-            members = [(member, archive.extractfile(member)) for member in archive.getmembers()]
-            return {member.name: file.read().decode() for member, file in members if file}
-
-
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Account]:
-    with SageMakerEmulator(tmp_path_factory.mktemp("sagemaker") / "state") as emulated:
-        emulated.disk.configure(sync_s=0.02)
-        # moto starts no log group by itself, and a test may look before the first job has made it
-        account = Account(emulated)
-        account.logs.create_log_group(logGroupName="/aws/sagemaker/TrainingJobs")
-        yield account
-
-
-@pytest.fixture
-def account(shared: Account) -> Iterator[Account]:
-    yield shared
-    shared.disk.faults.clear()
-    shared.disk.configure(quotas={}, prices={}, expired_keys=[], grace_s=120.0, isolation="auto")
-
-
-def refused(call: Any, *words: Any, **named: Any) -> str:
-    with pytest.raises(ClientError) as error:
-        call(*words, **named)
-    code: str = error.value.response["Error"]["Code"]
-    return f"{code}: {error.value.response['Error']['Message']}"
+from elias.testing.sagemaker_emulator import Fault, FaultKind
+from tests.testing.aws_account import REGION, RESUMES, WAITS, Account, refused
 
 
 def test_a_job_is_staged_run_logged_billed_and_its_encrypted_model_comes_back(account: Account) -> None:
@@ -309,62 +156,6 @@ def test_a_job_without_capacity_fails_unbilled_and_one_that_never_starts_can_be_
     assert "TrainingStartTime" not in account.until("never", "Stopped")
 
 
-def test_a_quota_refuses_and_so_does_the_fault(account: Account) -> None:
-    account.disk.configure(quotas={"ml.g5.2xlarge:spot": 0})
-    request = account.spot("quota", "pass")
-    request["ResourceConfig"]["InstanceType"] = "ml.g5.2xlarge"
-    error = refused(account.create, request)
-    assert error.startswith("ResourceLimitExceeded: The account-level service limit 'ml.g5.2xlarge for spot")
-    quotas = account.client("service-quotas")
-    quota = quotas.get_service_quota(ServiceCode="sagemaker", QuotaCode="L-CAEE7DB7")["Quota"]
-    assert (quota["QuotaName"], quota["Value"]) == ("ml.g5.2xlarge for spot training job usage", 0.0)
-    pages = quotas.get_paginator("list_service_quotas").paginate(ServiceCode="sagemaker")
-    assert "L-2D6DEB3C" in [entry["QuotaCode"] for page in pages for entry in page["Quotas"]]
-    account.disk.faults.add(Fault(kind=FaultKind.RESOURCE_LIMIT))
-    assert refused(account.create, account.request("limited")).startswith("ResourceLimitExceeded")
-
-
-def test_the_price_list_is_filtered_and_speaks_from_us_east_1(account: Account) -> None:
-    account.disk.configure(prices={"ml.g5.xlarge": "1.40"})
-    wanted = {"Type": "TERM_MATCH", "Field": "usagetype", "Value": "USE1-Train:ml.g5.xlarge"}
-    found = account.client("pricing").get_products(ServiceCode="AmazonSageMaker", Filters=[wanted])["PriceList"]
-    (term,) = json.loads(found[0])["terms"]["OnDemand"].values()
-    (dimension,) = term["priceDimensions"].values()
-    assert (len(found), dimension["pricePerUnit"], dimension["unit"]) == (1, {"USD": "1.40"}, "Hrs")
-    elsewhere = account.client("pricing", region_name="eu-west-1")
-    assert "no endpoint in eu-west-1" in refused(elsewhere.get_products, ServiceCode="AmazonSageMaker")
-
-
-def test_a_lost_answer_leaves_the_job_running_and_its_name_taken(account: Account) -> None:
-    account.disk.faults.add(Fault(kind=FaultKind.LOST_ANSWER))
-    request = account.request("lost", "print('ran')")
-    with pytest.raises(ConnectionClosedError):
-        account.create(request)
-    assert refused(account.create, request).startswith("ResourceInUse: Training job names must be unique")
-    account.until("lost", "Completed")
-    assert len(account.disk.requests("CreateTrainingJob")) >= 2
-
-
-def test_throttling_is_answered_and_retried_by_boto_itself(account: Account) -> None:
-    account.disk.faults.add(Fault(kind=FaultKind.THROTTLED, call="ListTrainingJobs"))
-    assert refused(account.sagemaker.list_training_jobs) == "ThrottlingException: Rate exceeded"
-    account.disk.faults.add(Fault(kind=FaultKind.THROTTLED, call="s3.GET"))
-    assert refused(account.s3.list_buckets).startswith("SlowDown")
-    account.disk.faults.add(Fault(kind=FaultKind.THROTTLED, call="ListTrainingJobs"))
-    patient = account.client("sagemaker", Config(retries={"mode": "standard"}, proxies={}))
-    assert patient.list_training_jobs()["ResponseMetadata"]["RetryAttempts"] == 1
-
-
-def test_expired_credentials_are_refused_by_every_service(account: Account) -> None:
-    account.disk.configure(expired_keys=["AKIATEST"])
-    assert refused(account.sagemaker.list_training_jobs).startswith("ExpiredTokenException")
-    assert refused(account.s3.list_buckets).startswith("ExpiredToken")
-    assert refused(account.client("sts").get_caller_identity).startswith("ExpiredToken")
-    account.disk.configure(expired_keys=[])
-    account.disk.faults.add(Fault(kind=FaultKind.EXPIRED_CREDENTIALS, call="DescribeTrainingJob"))
-    assert refused(account.describe, "any").startswith("ExpiredTokenException")
-
-
 def test_a_corrupted_model_and_a_stop_from_the_console(account: Account) -> None:
     account.disk.faults.add(Fault(kind=FaultKind.CORRUPTED_MODEL))
     account.create(account.request("corrupted", "open('/opt/ml/model/m', 'wb').write(bytes(range(256)) * 99)"))
@@ -375,74 +166,6 @@ def test_a_corrupted_model_and_a_stop_from_the_console(account: Account) -> None
     account.create(account.request("console", WAITS))
     account.until("console", "Stopped")
     assert not [entry for entry in account.disk.requests("StopTrainingJob") if "console" in str(entry["body"])]
-
-
-@pytest.mark.parametrize(
-    ("change", "complaint"),
-    [
-        ({"TrainingJobName": "under_score"}, "regular expression pattern"),
-        ({"Nonsense": 1}, "Member 'Nonsense' is not known"),
-        ({"RoleArn": None}, "'roleArn' failed to satisfy constraint: Member must not be null"),
-        ({"HyperParameters": {"a": "x" * 2501}}, "length less than or equal to 2500"),
-        ({"ResourceConfig": {"InstanceType": "ml.g99.xlarge", "InstanceCount": 1}}, "enum value set"),
-        ({"EnableManagedSpotTraining": True}, "Invalid MaxWaitTimeInSeconds"),
-        ({"RoleArn": "arn:aws:iam::123456789012:role/nobody"}, "Could not assume role"),
-        (
-            {"ResourceConfig": {"InstanceType": "ml.g5.xlarge", "InstanceCount": 1, "VolumeKmsKeyId": "k"}},
-            "VolumeKmsKeyId is not supported",
-        ),
-        ({"ResourceConfig": {"InstanceType": "ml.g5.xlarge", "InstanceCount": 2}}, "emulated: more than one instance"),
-    ],
-)
-def test_a_request_that_sagemaker_would_refuse_is_refused(
-    change: dict[str, Any], complaint: str, account: Account
-) -> None:
-    unchecked = account.client("sagemaker", Config(parameter_validation=False, retries={"total_max_attempts": 1}))
-    # boto3 drops what its model does not know, so an unknown member has to be put on the wire behind its back
-
-    def add(params: dict[str, Any], **rest: Any) -> None:
-        if "Nonsense" in change:
-            params["body"] = json.dumps(json.loads(params["body"]) | change).encode()
-
-    unchecked.meta.events.register("before-call.sagemaker.CreateTrainingJob", add)
-    sent = {key: value for key, value in (account.request("refused") | change).items() if value is not None}
-    sent.pop("Nonsense", None)
-    assert complaint in refused(unchecked.create_training_job, **sent)
-
-
-def test_missing_inputs_and_unknown_jobs_are_named(account: Account) -> None:
-    request = account.request("no-inputs")
-    request["InputDataConfig"][0]["DataSource"]["S3DataSource"]["S3Uri"] = "s3://models/nothing/"
-    assert 'No S3 objects found under S3 URL "s3://models/nothing/"' in refused(account.create, request)
-    assert refused(account.describe, "nobody") == "ValidationException: Requested resource not found."
-
-
-def test_an_unmodified_aws_command_line_reads_what_was_made(account: Account, tmp_path: Path) -> None:
-    aws = shutil.which("aws")
-    environment = {
-        "PATH": os.environ["PATH"],
-        "HOME": str(tmp_path),
-        "AWS_ACCESS_KEY_ID": "AKIATEST",
-        "AWS_SECRET_ACCESS_KEY": "x",
-        "AWS_DEFAULT_REGION": REGION,
-        "AWS_ENDPOINT_URL": account.emulated.url,
-    }
-    if aws is None or subprocess.run([aws, "--version"], capture_output=True, env=environment, check=False).returncode:
-        pytest.skip("the aws command line is not installed")
-    account.create(account.request("for-aws", "open('/opt/ml/model/m', 'w').write('model')"))
-    account.until("for-aws", "Completed")
-
-    def answer(*words: str) -> str:
-        done = subprocess.run([aws, *words], capture_output=True, text=True, env=environment, check=False)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
-    listed = json.loads(answer("sagemaker", "list-training-jobs", "--name-contains", "for-aws"))
-    assert listed["TrainingJobSummaries"][0]["TrainingJobStatus"] == "Completed"
-    target = tmp_path / "model.tar.gz"
-    answer("s3", "cp", "s3://models/out/for-aws/output/model.tar.gz", str(target))
-    with tarfile.open(target) as archive:
-        assert archive.getnames() == ["m"]
 
 
 def test_jobs_left_behind_by_an_emulator_are_failed_when_it_starts_again(tmp_path: Path, account: Account) -> None:

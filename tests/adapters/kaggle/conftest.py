@@ -11,7 +11,9 @@ from elias.adapters.backends.kaggle.notebook import as_script, template_text
 from elias.adapters.clock import SystemClock
 from elias.ports.backend import BackendContext
 from elias.testing.bundles import Wanted, make_bundle, need_of
+from elias.testing.fake_trainer import fake_base
 from elias.testing.kaggle_emulator import Beside, Fault, FaultKind, KaggleEmulator
+from elias_trainer.contract import Limits, Recipe
 from tests.adapters.polled_place import PolledPlace
 
 NODE_KEY = str(pyrage.x25519.Identity.generate())
@@ -28,6 +30,12 @@ QUICK = {
 }
 
 
+ENDLESS = {
+    "recipe": Recipe(max_steps=100_000),
+    "base": fake_base(step_s=0.02),
+    "limits": Limits(checkpoint_every_s=0.2),
+}
+"""What is submitted to be ended by something else than its work."""
 LONG = (
     "test_a_final_state_stays",
     "test_cancelling_keeps_the_checkpoint",

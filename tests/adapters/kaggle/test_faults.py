@@ -7,50 +7,12 @@ from typing import Any
 import pytest
 
 from elias.adapters.backends.kaggle import KaggleBackend
-from elias.domain.label import Label
-from elias.domain.offer import Need
 from elias.domain.run import SegmentState
-from elias.errors import ConfigError, InputError, NotFound
+from elias.errors import InputError, NotFound
 from elias.testing.fake_trainer import fake_base
 from elias.testing.kaggle_emulator import FaultKind
-from elias_trainer.contract import BaseModel, FailureKind, Limits, Recipe
-
-LONG = {
-    "recipe": Recipe(max_steps=100_000),
-    "base": fake_base(step_s=0.02),
-    "limits": Limits(checkpoint_every_s=0.2),
-}
-
-
-@pytest.mark.slow
-def test_a_job_that_is_never_given_its_own_parcel_fails_after_a_bounded_number_of_pushes(
-    make_backend: Callable[..., KaggleBackend], place: Any
-) -> None:
-    place.backend = make_backend(stale_tries=2, keep_versions=2)
-    place.submit()
-    place.ended()
-    place.key = "faults-0002"
-    place.fault(FaultKind.STALE_DATASET, "SaveKernel", times=9)
-    place.submit()
-    seen = place.until(lambda status: status.state.is_final)
-    assert seen[-1].failure is not None and seen[-1].failure.kind is FailureKind.INFRASTRUCTURE
-    assert "of this segment" in seen[-1].failure.message and "2 times" in seen[-1].failure.message
-    assert any("pushed again" in (status.note or "") for status in seen)
-    assert place.pushes() == 3
-    assert len(list(place.emulated.disk.root.glob("kernels/ada/*"))) == 2, "the kernel that was in vain is gone"
-
-
-def test_a_stale_version_that_is_replaced_in_time_costs_one_more_push(
-    make_backend: Callable[..., KaggleBackend], place: Any
-) -> None:
-    place.backend = make_backend(keep_versions=2)
-    place.submit()
-    place.ended()
-    place.key = "faults-0002"
-    place.fault(FaultKind.STALE_DATASET, "SaveKernel")
-    place.submit()
-    assert place.ended().state is SegmentState.DONE
-    assert place.pushes() == 3
+from elias_trainer.contract import FailureKind, Limits, Recipe
+from tests.adapters.kaggle.conftest import ENDLESS
 
 
 def test_a_dataset_that_is_slow_is_waited_for(place: Any) -> None:
@@ -179,7 +141,7 @@ def test_a_session_that_is_ended_from_outside_is_preempted_and_its_newest_checkp
     kind: FaultKind, place: Any
 ) -> None:
     place.fault(kind, "SaveKernel", seconds=2.5)
-    place.submit(**LONG)
+    place.submit(**ENDLESS)
     ended = place.ended()
     assert ended.state is SegmentState.FAILED
     assert ended.failure is not None and ended.failure.kind is FailureKind.PREEMPTED
@@ -192,7 +154,7 @@ def test_a_session_that_is_ended_from_outside_is_preempted_and_its_newest_checkp
 @pytest.mark.slow
 def test_a_session_that_breaks_keeps_its_checkpoint(place: Any) -> None:
     place.fault(FaultKind.SESSION_ERROR, "SaveKernel", seconds=2.5)
-    place.submit(**LONG)
+    place.submit(**ENDLESS)
     ended = place.ended()
     assert ended.failure is not None and ended.failure.kind is FailureKind.INFRASTRUCTURE
     assert "ERROR" in ended.failure.message and place.checkpoint() > 0
@@ -200,7 +162,7 @@ def test_a_session_that_breaks_keeps_its_checkpoint(place: Any) -> None:
 
 def test_a_kernel_that_vanished_is_a_failure_worth_another_try(place: Any) -> None:
     place.fault(FaultKind.VANISHED, "SaveKernel", seconds=1.0)
-    place.submit(**LONG)
+    place.submit(**ENDLESS)
     seen = place.until(lambda status: status.state.is_final)
     assert seen[-1].failure is not None and seen[-1].failure.kind is FailureKind.INFRASTRUCTURE
     assert "not on Kaggle any more" in seen[-1].failure.message
@@ -220,73 +182,12 @@ def test_a_kernel_that_kaggle_does_not_show_for_a_moment_is_not_given_up(
 
 def test_another_accelerator_is_said_while_the_session_runs(place: Any) -> None:
     place.fault(FaultKind.WRONG_ACCELERATOR, "SaveKernel")
-    place.submit(**LONG)
+    place.submit(**ENDLESS)
     seen = place.until(lambda status: "planned with" in (status.note or ""))
     assert seen[-1].state is SegmentState.RUNNING
     assert seen[-1].note == "planned with 2 x T4, found 1 x Tesla P100-PCIE-16GB"
     assert seen[-1].accelerator == "Tesla P100-PCIE-16GB"
     place.backend.cancel(place.key)
-
-
-def test_an_exhausted_quota_is_waited_for_until_its_refresh(place: Any) -> None:
-    place.submit()
-    place.emulated.disk.configure(gpu_seconds_a_week=1.0)
-    waits = place.until(lambda status: "waits until" in (status.note or ""))[-1]
-    assert waits.state is SegmentState.PENDING
-    assert f"waits until {place.emulated.disk.next_refresh():%Y-%m-%dT%H:%M:%S}Z" in (waits.note or "")
-    assert place.pushes() == 0
-    place.emulated.disk.configure(gpu_seconds_a_week=3600.0)
-    assert place.ended().state is SegmentState.DONE
-
-
-@pytest.mark.slow
-def test_other_use_of_the_account_makes_the_session_shorter(
-    make_backend: Callable[..., KaggleBackend], place: Any
-) -> None:
-    place.backend = make_backend(session_limit="9h", margin="10m")
-    place.submit()
-    place.emulated.disk.configure(gpu_seconds_a_week=3600.0)
-    assert place.ended().state is SegmentState.DONE
-    [push] = place.emulated.disk.requests("SaveKernel")
-    assert push["body"]["sessionTimeoutSeconds"] == 3600, "50 minutes and the margin"
-
-
-def test_two_sessions_at_once_is_the_most_for_all_runs_of_the_node(place: Any) -> None:
-    for number in (1, 2):
-        place.key = f"busy{number}-0001"
-        place.submit(**LONG)
-        place.running()
-    place.key = "third-0001"
-    place.submit()
-    waits = place.until(lambda status: "it starts when one ends" in (status.note or ""))[-1]
-    assert waits.state is SegmentState.PENDING and place.pushes() == 2
-    assert place.backend.quota().running == 2
-
-
-@pytest.mark.slow
-def test_sessions_of_other_programs_on_the_account_are_waited_for(place: Any) -> None:
-    place.emulated.disk.configure(gpu_sessions_at_once=0)
-    place.submit()
-    waits = place.until(lambda status: "session count" in (status.note or ""))[-1]
-    assert waits.state is SegmentState.PENDING
-    place.emulated.disk.configure(gpu_sessions_at_once=2)
-    assert place.ended().state is SegmentState.DONE
-
-
-def test_a_push_whose_answer_is_lost_is_found_again_and_never_repeated(place: Any) -> None:
-    place.fault(FaultKind.LOST_ANSWER, "SaveKernel")
-    place.submit()
-    assert place.ended().state is SegmentState.DONE
-    assert place.pushes() == 1
-
-
-@pytest.mark.slow
-def test_a_push_that_never_arrived_is_sent_again_once_that_is_clear(place: Any) -> None:
-    place.fault(FaultKind.HTTP_500, "SaveKernel")
-    place.submit()
-    seen = place.until(lambda status: status.state.is_final)
-    assert any("looking whether it arrived" in (status.note or "") for status in seen)
-    assert seen[-1].state is SegmentState.DONE and place.pushes() == 2
 
 
 @pytest.mark.slow
@@ -295,27 +196,6 @@ def test_a_lost_answer_to_an_upload_sends_nothing_twice(place: Any) -> None:
     place.submit()
     assert place.ended().state is SegmentState.DONE
     assert len(list(place.emulated.disk.root.glob("datasets/ada/*/versions/*"))) == 1
-
-
-def test_a_push_refused_with_status_200_is_an_error_with_its_fix(place: Any) -> None:
-    place.fault(FaultKind.REFUSED, "SaveKernel", message="Your account is not phone verified")
-    place.submit()
-    ended = place.ended()
-    assert ended.failure is not None and ended.failure.kind is FailureKind.USER
-    assert "not phone verified" in ended.failure.message and "kaggle.com/settings" in ended.failure.fix
-
-
-@pytest.mark.slow
-def test_sources_that_stay_unknown_are_an_error_after_a_bounded_number_of_tries(
-    make_backend: Callable[..., KaggleBackend], place: Any
-) -> None:
-    place.backend = make_backend(http_tries=2)
-    place.fault(FaultKind.INVALID_SOURCES, "SaveKernel", times=2)
-    place.submit()
-    ended = place.ended()
-    assert ended.failure is not None and ended.failure.kind is FailureKind.INFRASTRUCTURE
-    assert "does not know what the kernel is to mount: ada/elias-test-node-faults" in ended.failure.message
-    assert place.pushes() == 2
 
 
 @pytest.mark.slow
@@ -331,20 +211,12 @@ def test_a_live_log_that_is_cut_is_read_on_and_no_event_comes_twice(place: Any) 
     assert live == list(range(len(live)))
 
 
-def test_cancelling_before_the_push_pushes_nothing(place: Any) -> None:
-    place.emulated.disk.configure(gpu_seconds_a_week=1.0)
-    place.submit()
-    place.until(lambda status: "waits until" in (status.note or ""))
-    place.backend.cancel(place.key)
-    assert place.ended().state is SegmentState.CANCELLED and place.pushes() == 0
-
-
 @pytest.mark.slow
 def test_cancelling_by_deletion_ends_the_session_at_once(
     make_backend: Callable[..., KaggleBackend], place: Any
 ) -> None:
     place.backend = make_backend(cancel_by="delete", session_limit="10m")
-    place.submit(**LONG)
+    place.submit(**ENDLESS)
     place.running()
     place.backend.cancel(place.key)
     assert place.ended().state is SegmentState.CANCELLED
@@ -386,43 +258,8 @@ def test_what_could_not_be_removed_is_removed_when_the_next_segment_begins(
     assert not list(place.emulated.disk.root.glob("kernels/ada/*"))
 
 
-@pytest.mark.slow
-def test_a_base_that_the_notebook_could_not_fetch_is_refused_before_anything_is_sent(place: Any) -> None:
-    base = BaseModel(reference="deepseek-ai/deepseek-coder-6.7b-instruct")
-    need = Need(base=base, recipe=Recipe(), label=Label.PUBLIC, corpus_bytes=1)
-    [offer] = place.backend.offers(need)
-    assert "internet = true" in (offer.refused or "")
-
-
-@pytest.mark.parametrize(
-    ("settings", "what"),
-    [
-        ({"session_limit": "5m", "margin": "10m"}, "leaves nothing"),
-        ({"cancel_by": "wish"}, "cancel_by"),
-        ({"key_by": "secret"}, "secret_recipient"),
-        ({"weekly_cap": "much"}, "weekly_cap"),
-        ({"colour": "red"}, "colour"),
-    ],
-)
-def test_a_setting_that_cannot_be_is_named(make_backend: Callable[..., Any], settings: Any, what: str) -> None:
-    with pytest.raises(ConfigError, match=what) as refused:
-        make_backend(**settings)
-    assert refused.value.fix
-
-
-def test_the_template_of_the_user_needs_all_its_marks(
-    make_backend: Callable[..., KaggleBackend], place: Any, tmp_path: Any
-) -> None:
-    (tmp_path / "mine.py").write_text("print('{{SEGMENT}}')")
-    place.backend = make_backend(template=str(tmp_path / "mine.py"))
-    place.submit()
-    ended = place.ended()
-    assert ended.failure is not None and ended.failure.kind is FailureKind.USER
-    assert "{{DATASET}}" in ended.failure.message and "elias kaggle template" in ended.failure.fix
-
-
 def test_the_output_of_a_notebook_is_adopted_by_its_address(place: Any) -> None:
-    place.submit(**{**LONG, "recipe": Recipe(max_steps=40)})
+    place.submit(**{**ENDLESS, "recipe": Recipe(max_steps=40)})
     place.ended()
     [kernel] = place.emulated.disk.root.glob("kernels/ada/*")
     handle = place.backend.adopt(f"kaggle://ada/{kernel.name}")
