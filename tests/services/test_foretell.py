@@ -45,7 +45,7 @@ def test_without_a_likely_price_it_is_the_hourly_one():
 
 def test_where_nobody_knows_the_work_the_place_keeps_its_own_word():
     own = replace(OFFER, likely_span=timedelta(hours=3))
-    assert foretold(own, told(steps=None), EVERY) == own
+    assert foretold(own, told(steps=None), EVERY).likely_span == own.likely_span
 
 
 @given(rate=st.floats(0, 3), steps=st.integers(1, 10_000))
@@ -57,3 +57,14 @@ def test_interruptions_only_ever_add(rate: float, steps: int):
 
 def test_what_is_reserved_stays_as_it_was():
     assert foretold(OFFER, told(), EVERY).hourly == OFFER.hourly
+
+
+def test_a_segment_that_is_paid_for_is_no_shorter_than_its_start_takes():
+    large = replace(
+        told(steps=None), overheads=Overheads(start_up=Estimate.around(340, 2.5), checkpoint=Estimate.around(1, 1))
+    )
+    found = foretold(OFFER, large, EVERY).shortest
+    assert timedelta(seconds=341) < found < timedelta(seconds=850)
+    assert foretold(OFFER, told(), EVERY).shortest == timedelta(seconds=361), "where it is known for sure"
+    assert foretold(replace(OFFER, longest=timedelta(minutes=5)), large, EVERY).shortest == timedelta(minutes=5)
+    assert foretold(replace(OFFER, hourly=Money(0)), large, EVERY).shortest == timedelta(0)

@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from datetime import timedelta
 
 from elias.domain.interruption import Work, expected_hours
 from elias.domain.offer import Offer
 from elias.services.estimate import Forecast
+from elias.units import FREE
+
+SURELY = 0.9
+"""With this probability the shortest segment has loaded the base before it is over."""
 
 
 def foretold(offer: Offer, forecast: Forecast, checkpoint_every: timedelta) -> Offer:
-    """By all that was measured, in place of what its place could only guess; unchanged where nobody knows the work."""
+    """By all that was measured, in place of what its place could only guess; what nobody knows stays.
+
+    No segment that costs money is shorter than its start and its last checkpoint: it would be paid for nothing.
+    """
+    told = forecast.overheads
+    if offer.hourly > FREE:
+        least = timedelta(seconds=math.ceil(told.start_up.plus(told.checkpoint).quantile(SURELY)))
+        least = least if offer.longest is None else min(least, offer.longest)
+        offer = replace(offer, shortest=max(offer.shortest, least))
     if forecast.remaining is None:
         return offer
-    told = forecast.overheads
     work = Work(
         steps=forecast.remaining.likely / 3600,
         start=told.start_up.likely / 3600,

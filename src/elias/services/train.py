@@ -385,7 +385,9 @@ class Coordinator:
         offers = backend.offers(self.foresight.need(run, self.means.corpora.get(run.corpus)))
         if not offers:
             raise BackendError(f"{segment.backend} offers nothing any more", fix=f"elias run resume {run.id}")
-        return matching_offer(offers, segment)
+        offer, planned = matching_offer(offers, segment), segment.planned_for or timedelta(0)
+        # all that was reserved may be used: of a run whose time is over, the trainer has less than its start takes
+        return replace(offer, shortest=max(offer.shortest, planned))
 
     def _backend(self, run: Run, segment: Segment) -> Backend:
         return self.means.backends(run.strategy)[segment.backend]

@@ -117,8 +117,10 @@ def test_the_last_segment_of_a_run_whose_time_is_over_gets_the_shortest_job_and_
     run, [segment] = carry({"train_for": timedelta(seconds=1)})
     assert run.state is RunState.DONE and run.artifact is not None
     [job] = account.jobs()
-    assert job["StoppingCondition"]["MaxRuntimeInSeconds"] == 120
-    assert segment.planned_for == timedelta(minutes=2)
+    assert segment.planned_for is not None and segment.planned_for >= timedelta(minutes=2)
+    assert job["StoppingCondition"]["MaxRuntimeInSeconds"] == segment.planned_for.total_seconds(), (
+        "it may take as long as the base needs to be loaded, which is paid for"
+    )
 
 
 def test_a_run_whose_budget_buys_no_job_ends_before_anything_is_sent(carry: Carry, emulated: SageMakerEmulator) -> None:
