@@ -8,12 +8,18 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-_ELSEWHERE = {"score": "elias_trainer.score", "serve": "elias_trainer.serve", "carry": "elias_trainer.carry"}
+_ELSEWHERE = {
+    "score": "elias_trainer.score",
+    "serve": "elias_trainer.serve",
+    "carry": "elias_trainer.carry",
+    "join": "elias_trainer.worker",
+}
 """Verbs with a `main(argv) -> int` of their own."""
 _ELSEWHERE_HELP = {
     "score": "held-out loss of a base and adapters",
     "serve": "answer over loopback HTTP",
     "carry": "carry a segment out on a foreign machine",
+    "join": "work for a node that this machine can reach",
 }
 
 

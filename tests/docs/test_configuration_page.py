@@ -12,10 +12,17 @@ from elias.adapters.backends.kaggle.settings import KaggleSettings
 from elias.adapters.backends.launching import LocalSettings
 from elias.adapters.backends.sagemaker.settings import SageMakerSettings
 from elias.adapters.backends.ssh.settings import SshSettings
+from elias.adapters.backends.worker.settings import WorkerSettings
 from elias.config.load import defaults
 
 ROW = re.compile(r"^\| `([\w.]+)` \| (.*?) \|", flags=re.MULTILINE)
-BACKENDS = {"local": LocalSettings, "kaggle": KaggleSettings, "sagemaker": SageMakerSettings, "ssh": SshSettings}
+BACKENDS = {
+    "local": LocalSettings,
+    "kaggle": KaggleSettings,
+    "sagemaker": SageMakerSettings,
+    "ssh": SshSettings,
+    "worker": WorkerSettings,
+}
 
 
 @pytest.fixture

@@ -24,6 +24,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "run": ("run", "List, show, watch, log, pause, cancel and resume runs."),
     "kaggle": ("kaggle", "Kaggle's free GPU hours: template, key, quota."),
     "aws": ("aws", "SageMaker's account: set-up, check, teardown, sweep."),
+    "worker": ("worker", "Machines that can only reach out: token, join, notebook."),
     "demo": ("demo", "A strategy on emulated places: kaggle, sagemaker, hybrid."),
     "model": ("model", "List, verify, judge, deploy and roll back models."),
     "up": ("up", "Start the node: engine, API and gateway."),

@@ -172,6 +172,19 @@ class CanPause(Protocol):
 
 
 @runtime_checkable
+class Listens(Protocol):
+    """A place whose machines call this node, and so need somebody to answer."""
+
+    def listen(self) -> None:
+        """Answer from a thread, unless nobody may call or another process of this node answers. Safe to repeat."""
+        ...
+
+    def close(self) -> None:
+        """Stop answering; what goes on elsewhere goes on."""
+        ...
+
+
+@runtime_checkable
 class RunsHere(Protocol):
     """A place on this very machine, which its own inference may need back."""
 

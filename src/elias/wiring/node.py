@@ -32,6 +32,8 @@ from elias.services.weather import Weather
 from elias.services.yielding import LOOK_EVERY as YIELD_EVERY
 from elias.units import Clock, rfc3339
 from elias.wiring.deploy import deploy_policy, deploy_service
+from elias.wiring.listening import LOOK_EVERY as LISTEN_EVERY
+from elias.wiring.listening import listening
 from elias.wiring.orphans import elsewhere, orphans, troubles
 from elias.wiring.schedule import scheduler
 from elias.wiring.stores import Stores, open_engine, open_stores
@@ -141,6 +143,7 @@ def open_node(config: Config, url: str) -> Iterator[Node]:
                 Watching("weather", sky.look, WEATHER_EVERY),
                 Watching("scheduler", scheduler(config, training, service).tick, SCHEDULES_EVERY),
                 Watching("orphans", elsewhere_too.look, ORPHANS_EVERY),
+                Watching("listening", listening(config, training), LISTEN_EVERY, ends_within_s=5),
             ],
         )
         try:

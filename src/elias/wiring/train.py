@@ -20,7 +20,7 @@ from elias.domain.corpus import Corpus
 from elias.domain.plan import Plan
 from elias.domain.run import Run, Segment
 from elias.errors import ConfigError, EliasError, EngineError
-from elias.ports.backend import Backend, BackendContext, HasCredentials
+from elias.ports.backend import Backend, BackendContext, HasCredentials, Listens
 from elias.ports.durable import DurableEngine
 from elias.ports.stores import BlobStore
 from elias.services.foresee import seen_so_far
@@ -80,6 +80,9 @@ class Training:
         """Trainers under way pause by themselves, unless another engine goes on with them in time."""
         self.coordinator.stop()
         self.engine.stop()
+        for place in self.places.made().values():
+            if isinstance(place, Listens):
+                place.close()
         self._is_launched = False
 
     def plan(self, wanted: Wanted, corpus: Corpus) -> Plan:

@@ -46,6 +46,13 @@ def read_events(out: Path, offset: int = 0) -> Iterator[tuple[int, Mapping[str, 
             yield offset, event
 
 
+def keep_all_events(folder: Path) -> None:
+    """`live/` ones where they are more: a trainer that was killed had no time to put its last ones out."""
+    live, shipped = folder / "live" / "events.jsonl", folder / "out" / "events.jsonl"
+    if live.exists() and (not shipped.exists() or live.stat().st_size > shipped.stat().st_size):
+        write_whole(shipped, live.read_bytes())
+
+
 def bring_home(out: Path, into: Path) -> None:
     """Copy what is whole; linked where both are on one disk, for a checkpoint is large and never written again."""
     into.mkdir(parents=True, exist_ok=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,12 +12,15 @@ from pathlib import Path
 from elias.domain.label import Label
 from elias.errors import ConfigError, DigestMismatch, MissingPackage, VerificationError
 from elias.ports.backend import Bundle
-from elias_trainer.contract import Digest, digest_file, tree_digest, write_whole
+from elias_trainer.contract import Digest, canonical_json, digest_bytes, digest_file, tree_digest, write_whole
 from elias_trainer.parcel import PARCEL_FILE, SEALED, TRAINER_FILE, NotWhole, Outbox, Parcel, pack, unpack
 
 SEALED_KEY_FILE = "segment.key.sealed"
 WHEEL_ENDING = ".bin"
 """A wheel is a zip archive, which by its own name some places would unpack."""
+
+_AGAIN = "it is tried again by itself"
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -97,6 +101,38 @@ def open_outbox(outbox: Path, out: Path, node_key: str | None) -> None:
             write_whole(out / name, (outbox / name).read_bytes())
     if broken:
         raise _not_whole(f"{broken[0]} is not the {box.files[broken[0]]} that the outbox names")
+
+
+def open_as_it_comes(folder: Path, box: Outbox, node_key: str | None) -> None:
+    """`folder/outbox` into `folder/out`, once for each state `box` of it; what is not named any more is dropped."""
+    mark = digest_bytes(canonical_json([sorted(box.files.items())]))
+    opened = folder / "opened"
+    if opened.exists() and opened.read_text(encoding="utf-8") == mark:
+        return
+    (folder / "outbox").mkdir(exist_ok=True)
+    box.write(folder / "outbox")
+    open_outbox(folder / "outbox", folder / "out", node_key)
+    keep = {f"step-{ref.step:08d}" for ref in box.checkpoints}
+    for old in (folder / "out" / "checkpoint").glob("step-*"):
+        if keep and old.name not in keep:
+            shutil.rmtree(old)
+    for path in (folder / "outbox").glob("checkpoint-*"):
+        if path.name not in box.files:
+            path.unlink()
+    write_whole(opened, mark.encode())
+
+
+def read_box(path: Path, text: str) -> Outbox:
+    """An outbox that another machine wrote, kept at `path`. Its names become paths here: only plain ones are taken."""
+    write_whole(path, text.encode())
+    try:
+        box = Outbox.read_from(path)
+    except NotWhole as error:
+        raise DigestMismatch(f"the outbox cannot be read: {error}", fix=_AGAIN) from error
+    for name in (*box.files, *(ref.path for ref in box.checkpoints)):
+        if not _NAME.fullmatch(name):
+            raise DigestMismatch(f"the outbox names {name!r}, which is no file of it", fix=_AGAIN)
+    return box
 
 
 def _as_it_is(source: Path, target: Path, digest: Digest) -> Digest:

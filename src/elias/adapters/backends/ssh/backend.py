@@ -18,12 +18,12 @@ from pathlib import Path
 from typing import Any
 
 from elias.adapters.backends.bundle import refuse_by_label, verify_bundle
+from elias.adapters.backends.carried import Ended, status_of
 from elias.adapters.backends.outcome import RESUME
-from elias.adapters.backends.output import bring_home, read_events
+from elias.adapters.backends.output import bring_home, keep_all_events, read_events
 from elias.adapters.backends.printed import other_lines
 from elias.adapters.backends.ssh.connection import Connection
 from elias.adapters.backends.ssh.machine import Machine
-from elias.adapters.backends.ssh.outcome import Ended, status_of
 from elias.adapters.backends.ssh.settings import SshSettings
 from elias.adapters.backends.ssh.transfer import Carrier, objects_of
 from elias.domain.offer import Need, Offer
@@ -123,7 +123,7 @@ class SshBackend:
             try:
                 if not (folder / "ended.json").exists() and (folder / "arrived").exists():
                     self._carrier.bring(folder)
-                    self._keep_all_events(folder)
+                    keep_all_events(folder)
                 if (folder / "out").exists():
                     bring_home(folder / "out", into)
             except OSError as error:
@@ -214,7 +214,7 @@ class SshBackend:
                 problem = f"{error.what} ({number + 1} tries)"
         log = self._connection.ask("log", node=self._node, segment=folder.name)["log"]
         write_whole(folder / "log.txt", log.encode())
-        self._keep_all_events(folder)
+        keep_all_events(folder)
         status = status_of(
             Ended(
                 key=folder.name,
@@ -228,12 +228,6 @@ class SshBackend:
         )
         ended = self._clock.now() - timedelta(seconds=answer["ended_ago_s"] or 0.0)
         return self._end(folder, replace(status, started_at=_started(folder), ended_at=ended))
-
-    def _keep_all_events(self, folder: Path) -> None:
-        """The live ones where they are more: a trainer that was killed had no time to put its last ones out."""
-        live, shipped = folder / "live" / "events.jsonl", folder / "out" / "events.jsonl"
-        if live.exists() and (not shipped.exists() or live.stat().st_size > shipped.stat().st_size):
-            write_whole(shipped, live.read_bytes())
 
     def _end(self, folder: Path, status: Status) -> Status:
         """Write down the end; from now on it stays."""

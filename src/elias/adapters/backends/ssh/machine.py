@@ -6,17 +6,14 @@ import json
 import time
 from typing import Any
 
+from elias.adapters.backends.found_machine import accelerator_of, is_too_small, offer_of
 from elias.adapters.backends.ssh.connection import Connection
 from elias.adapters.backends.ssh.settings import SshSettings
-from elias.domain.accelerators import CPU_TFLOPS_A_CORE
-from elias.domain.footprint import KNOWN_SHAPES, footprint
 from elias.domain.label import Label
 from elias.domain.offer import Need, Offer
-from elias.domain.tier import GIB
 from elias.errors import EliasError
 from elias.ports.backend import BackendContext
-from elias.units import FREE
-from elias_trainer.contract import Precision, canonical_json, write_whole
+from elias_trainer.contract import canonical_json, write_whole
 
 ASK_EVERY_S = 60.0
 
@@ -34,7 +31,7 @@ class Machine:
     def accelerator(self) -> str | None:
         """As it was found last; None while nobody has looked."""
         found = self._known()
-        return None if found is None else _accelerator(found)
+        return None if found is None else accelerator_of(found)
 
     def offer(self, need: Need) -> Offer:
         """Raises what keeps the machine from being asked, where it never was; else that is the offer's refusal."""
@@ -42,21 +39,8 @@ class Machine:
         found = self._known()
         if found is None:
             raise self._error or RuntimeError("the machine was asked, and neither answered nor failed")
-        gpus = found["gpus"][: self._settings.gpus]
         why = f"{self._error.what}; {self._error.fix}" if self._error else self._lacks(need, found)
-        return Offer(
-            backend=self._name,
-            accelerator=_accelerator(found),
-            accelerator_count=len(gpus) or 1,
-            memory_bytes=min((gpu["memory"] for gpu in gpus), default=found["memory"]),
-            tflops=None if gpus else found["cores"] * CPU_TFLOPS_A_CORE,
-            hourly=FREE,
-            longest=None,
-            left=None,
-            needs_encryption=True,
-            seals_private=True,
-            refused=why,
-        )
+        return offer_of(self._name, found, why, most_gpus=self._settings.gpus)
 
     def _ask(self) -> None:
         if time.monotonic() - self._asked_at < ASK_EVERY_S:
@@ -79,21 +63,4 @@ class Machine:
             return f"{python} on {host} has no torch: pip install 'elias-node[train]' there, or set python"
         if "pyrage" in found["lacks"] and need.label is Label.PRIVATE and not self._settings.trusted:
             return f"private data travels sealed, and {python} on {host} has no pyrage: pip install pyrage there"
-        return self._is_too_small(need, found)
-
-    def _is_too_small(self, need: Need, found: dict[str, Any]) -> str | None:
-        shape = KNOWN_SHAPES.get(need.base.reference)
-        if shape is None:
-            return None
-        needs = footprint(shape, need.recipe, Precision.BF16 if found["gpus"] else Precision.FP32).total
-        has = max((gpu["memory"] for gpu in found["gpus"]), default=found["memory"])
-        if needs <= has:
-            return None
-        return (
-            f"needs about {needs / GIB:.0f} GiB of memory and {self._settings.host} has {has / GIB:.0f}; "
-            "a smaller --base, --method qlora, --batch-size or --sequence-length would fit"
-        )
-
-
-def _accelerator(found: dict[str, Any]) -> str:
-    return str(found["gpus"][0]["name"]) if found["gpus"] else "cpu"
+        return is_too_small(need, found, str(host))

@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 import json
-import re
-import shutil
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from elias.adapters.backends.parcels import Destination, make_parcel, open_outbox
+from elias.adapters.backends.parcels import Destination, make_parcel, open_as_it_comes, read_box
 from elias.adapters.backends.ssh.connection import LONG_CALL_S, Connection, Transfer
 from elias.adapters.backends.ssh.settings import SshSettings
 from elias.domain.label import Label
 from elias.domain.offer import Offer
 from elias.errors import BackendError, DigestMismatch
 from elias.ports.backend import BackendContext, Bundle
-from elias_trainer.contract import CheckpointRef, Digest, canonical_json, digest_bytes, digest_file, write_whole
-from elias_trainer.parcel import PARCEL_FILE, TRAINER_FILE, NotWhole, Outbox, Parcel
+from elias_trainer.contract import CheckpointRef, Digest, canonical_json, digest_file, write_whole
+from elias_trainer.parcel import OUTBOX_FILE, PARCEL_FILE, TRAINER_FILE, Outbox, Parcel
 
 BOX_TRIES = 5
 """An older checkpoint is dropped there while it is fetched: then there is a newer one."""
 _AGAIN = "it is tried again by itself"
-_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 
 
 class Carrier:
@@ -87,7 +84,7 @@ class Carrier:
             if answer["outbox"] is None:
                 return
             try:
-                self._bring_box(folder, _read_box(folder, answer["outbox"]), answer["sizes"])
+                self._bring_box(folder, read_box(folder / "arriving" / OUTBOX_FILE, answer["outbox"]), answer["sizes"])
                 return
             except _Gone:
                 continue
@@ -112,7 +109,7 @@ class Carrier:
             brought |= wanted
         except DigestMismatch as error:
             problem = error
-        self._open(folder, Outbox(checkpoints=kept, files=brought, sealed=box.sealed))
+        open_as_it_comes(folder, Outbox(checkpoints=kept, files=brought, sealed=box.sealed), self._context.node_key)
         if problem is not None:
             raise problem
 
@@ -149,24 +146,6 @@ class Carrier:
         target.parent.mkdir(exist_ok=True)
         part.replace(target)
 
-    def _open(self, folder: Path, box: Outbox) -> None:
-        """Once for each state of the outbox; what was opened and is not named any more is dropped."""
-        mark = digest_bytes(canonical_json([sorted(box.files.items())]))
-        opened = folder / "opened"
-        if opened.exists() and opened.read_text(encoding="utf-8") == mark:
-            return
-        (folder / "outbox").mkdir(exist_ok=True)
-        box.write(folder / "outbox")
-        open_outbox(folder / "outbox", folder / "out", self._context.node_key)
-        keep = {f"step-{ref.step:08d}" for ref in box.checkpoints}
-        for old in (folder / "out" / "checkpoint").glob("step-*"):
-            if keep and old.name not in keep:
-                shutil.rmtree(old)
-        for path in (folder / "outbox").glob("checkpoint-*"):
-            if path.name not in box.files:
-                path.unlink()
-        write_whole(opened, mark.encode())
-
 
 class _Gone(Exception):
     """A file was dropped there since the list was read."""
@@ -176,20 +155,6 @@ def objects_of(parcel: Path) -> dict[str, str]:
     """Hex digest -> name, of all that travels."""
     found = Parcel.read(parcel)
     return {digest.hex: name for name, digest in found.files.items()} | {found.digest.hex: PARCEL_FILE}
-
-
-def _read_box(folder: Path, text: str) -> Outbox:
-    """Its names become paths here: only plain ones are taken."""
-    path = folder / "arriving" / "outbox.json"
-    write_whole(path, text.encode())
-    try:
-        box = Outbox.read_from(path)
-    except NotWhole as error:
-        raise DigestMismatch(f"the outbox cannot be read: {error}", fix=_AGAIN) from error
-    for name in (*box.files, *(ref.path for ref in box.checkpoints)):
-        if not _NAME.fullmatch(name):
-            raise DigestMismatch(f"the outbox names {name!r}, which is no file of it", fix=_AGAIN)
-    return box
 
 
 def _is_whole(path: Path, digest: Digest) -> bool:

@@ -1,4 +1,4 @@
-"""How a segment ended on the other machine: from what came home of it."""
+"""How a segment ended that another machine carried out (`elias_trainer.carry`): from what came home of it."""
 
 from __future__ import annotations
 
@@ -25,6 +25,9 @@ class Ended:
     was_paused: bool
     problem: str | None = None
     """A file that did not come home whole."""
+    vanished: str = "vanished with its supervisor, as when the machine restarts,"
+    """What became of a trainer without an exit code."""
+    lacks_fix: str = "install it there for the interpreter of `python`; elias doctor"
 
 
 def status_of(ended: Ended) -> Status:
@@ -44,13 +47,12 @@ def _without_result(ended: Ended) -> Status:
         return Status(state=SegmentState.CANCELLED)
     for kind, message in _notes(ended.log):
         if kind == "lacks":
-            fix = "install it there for the interpreter of `python`; elias doctor"
-            return Status.failed(FailureKind.USER, message, fix)
+            return Status.failed(FailureKind.USER, message, ended.lacks_fix)
         if kind == "stale":
             return Status.failed(FailureKind.INFRASTRUCTURE, f"the files changed there: {message}", RESUME)
     last = last_words(ended.log)
     said = f"; its last words: {last}" if last else ""
-    message = f"the trainer {_manner(ended.code)} without a result; {what_came_home(ended.out)}{said}"
+    message = f"the trainer {_manner(ended)} without a result; {what_came_home(ended.out)}{said}"
     return Status.failed(FailureKind.INFRASTRUCTURE, message, f"see {ended.log}; {RESUME}")
 
 
@@ -61,7 +63,8 @@ def _notes(log: Path) -> list[tuple[str, str]]:
     return [(str(note.get("kind")), str(note.get("message", ""))) for note in notes_in(lines)]
 
 
-def _manner(code: int | None) -> str:
+def _manner(ended: Ended) -> str:
+    code = ended.code
     if code is None:
-        return "vanished with its supervisor, as when the machine restarts,"
+        return ended.vanished
     return f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
