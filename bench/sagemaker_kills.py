@@ -35,7 +35,7 @@ from elias.units import Money
 from elias.wiring.stores import open_stores
 from elias_trainer.contract import Recipe
 
-PATIENCE_S = 120.0
+PATIENCE_S = 300.0
 REGION, ACCOUNT = "us-east-1", "123456789012"
 BUCKET, ROLE, KEY_ALIAS = f"elias-{ACCOUNT}-{REGION}", f"elias-training-{REGION}", "alias/elias"
 OUTSIDE_KEY = "EMULATEDSERVICE"
