@@ -91,6 +91,9 @@ class Node:
         was_kept = self._connection is not None
         try:
             answer, data = self._once(method, path, body, sent, within_s)
+        except ssl.SSLCertVerificationError as error:
+            self.close()
+            raise NotTaken(f"{self.url} shows a certificate that this machine does not trust: {error}") from error
         except (OSError, http.client.HTTPException) as error:
             self.close()
             if was_kept:  # the other side may have closed it while nobody spoke; each call is safe to repeat

@@ -112,6 +112,9 @@ class Errand:
             except Broken as error:
                 tries += 1
                 self.problem = str(error)
+            except OSError as error:
+                self.problem = f"the worker's disk: {error}"
+                return False
             except Unreachable as error:
                 self._wait(error)
                 if self.is_to_stop.is_set():
@@ -315,7 +318,7 @@ class Errand:
         tails = {name: self._tail(name) for name in ("events", "log")}
         more = any(text for text in tails.values())
         fields: Fields = {"state": state, "code": code}
-        fields |= {"problem": self.problem}
+        fields |= {"problem": self.problem and self.problem[:500]}
         fields |= {name: {"from": self.sent.get(name, 0), "text": text} for name, text in tails.items()}
         answer = self.node.ask(f"/segments/{self.key}/report", fields) or {}
         has_more = more and answer["has"] != self.sent

@@ -77,9 +77,9 @@ def workers(config: Config, place: str) -> list[WorkerRow]:
 def forget(config: Config, place: str, worker: str) -> bool:
     """Whether it is gone already; else it hears it with its next call, and brings home what it has first."""
     backend = _place(config, place)
+    may_hear_it = any((row.is_here or row.segment) for row in workers(config, place) if row.worker == worker)
     backend.register.dismiss(worker)
-    row = next(row for row in workers(config, place) if row.worker == worker)
-    if row.is_here or row.segment:
+    if may_hear_it:  # and may have heard it by now
         return False
     backend.register.drop(worker)
     return True

@@ -17,7 +17,7 @@ from elias.errors import ConfigError, LabelForbids, NotFound
 from elias.testing.bundles import CORPUS, need_of
 from elias_trainer.calls import Dismissed, Gone, Node, NotTaken
 from elias_trainer.contract import Recipe
-from tests.adapters.worker.by_hand import BadLine, Hand, written_in
+from tests.adapters.worker.by_hand import BadLine, Hand, own_certificate, written_in
 from tests.adapters.worker.conftest import LONG, Place, bundle_of, is_running, submit, to_the_end, until, wait_for
 
 
@@ -172,6 +172,23 @@ def test_plain_http_to_another_machine_is_refused_unless_it_is_meant(tmp_path: P
     assert Node("https://node.example").is_private
     wrong = join("node.example", "token", "--folder", str(tmp_path))
     assert wrong.returncode == 2 and "https://" in wrong.stderr
+
+
+def test_behind_what_ends_tls_a_worker_joins_where_the_certificate_is_trusted_and_not_where_not(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backend = place.backend()
+    context, trusted = own_certificate(place.folder)
+    line, token = BadLine(place.port, tls=context), place.token()
+    stranger = join(line.url, token, "--folder", str(place.folder / "stranger"))
+    assert stranger.returncode == 2 and "does not trust" in stranger.stderr
+    assert backend.register.known() == []
+    monkeypatch.setenv("SSL_CERT_FILE", str(trusted))
+    place.start(line.url, token)
+    wait_for(lambda: len(backend.register.known()) == 1, place.said)
+    assert to_the_end(backend, submit(backend, bundle_of(place))).state is SegmentState.DONE
+    assert backend.register.known()[0].machine["is_private"]
+    line.close()
 
 
 def test_a_worker_that_is_forgotten_brings_its_work_home_says_so_and_ends(place: Place) -> None:

@@ -97,7 +97,8 @@ class Register:
         (self._workers / f"{worker}.seen").unlink(missing_ok=True)
 
     def known(self) -> list[Known]:
-        return [self._known(path) for path in sorted(self._workers.glob("w-*.json"))]
+        found = (self._known(path) for path in sorted(self._workers.glob("w-*.json")))
+        return [one for one in found if one is not None]
 
     def machine(self, worker: str) -> Mapping[str, Any]:
         """Empty for one that is forgotten."""
@@ -118,8 +119,10 @@ class Register:
         for ending in ("json", "seen", "dismissed"):
             (self._workers / f"{worker}.{ending}").unlink(missing_ok=True)
 
-    def _known(self, path: Path) -> Known:
-        record = _read(path) or {}
+    def _known(self, path: Path) -> Known | None:
+        record = _read(path)
+        if record is None:  # it heard in this moment that it is not wanted any more
+            return None
         joined = instant(record["joined_at"])
         seen = path.with_suffix(".seen")
         return Known(
