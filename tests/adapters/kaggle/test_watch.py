@@ -129,8 +129,11 @@ def test_a_log_that_is_closed_without_an_end_is_read_on(log: Log) -> None:
     settings = KaggleSettings(retry_wait=timedelta(milliseconds=1))
     live = Watch(settings, closed_twice).log(ENTRY)
     assert live is not None
-    until(lambda: len(list(live.events(-1))) == 3)
-    assert not live.has_ended and live.is_live
+    try:
+        until(lambda: len(list(live.events(-1))) == 3)
+        assert not live.has_ended and live.is_live
+    finally:
+        live.stop()  # or it would open the log again and again beside all later tests
 
 
 def test_a_cancelled_segment_is_looked_at_at_once_and_then_no_more_often_than_others(log: Log) -> None:
