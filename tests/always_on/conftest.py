@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -36,6 +37,7 @@ from elias.wiring.corpus import corpus_from_data, open_blobs
 from elias.wiring.node import Node
 from elias.wiring.stores import Stores, open_engine, open_stores
 from elias.wiring.train import Parts, make_training, write_trainer_archive
+from elias.wiring.weather import weather
 from elias.wiring.yielding import yielder
 from elias_trainer.contract import BaseModel, Digest, Recipe, digest_file
 
@@ -111,12 +113,19 @@ def echo() -> EchoEngine:
 
 @pytest.fixture
 def open_living(tmp_path: Path, echo: EchoEngine) -> Iterator[Open]:
-    """Call it with [serving]'s settings; every node that it opened is closed at the end."""
+    """Call it with [serving]'s settings, or other places; every node that it opened is closed at the end."""
     closing: list[Callable[[], None]] = []
 
-    def make(name: str = "home", **serving: object) -> Living:
-        home = tmp_path / name
-        context = _living(Config(home=home, serving=Serving(**serving), backends={"local": {"threads": 1}}), echo)  # type: ignore[arg-type]
+    def make(
+        name: str = "home",
+        places: Mapping[str, Mapping[str, Any]] | None = None,
+        clock: SystemClock | None = None,
+        **serving: object,
+    ) -> Living:
+        home, backends = tmp_path / name, {"local": {"threads": 1}, **(places or {})}
+        from_file = {"home": "a test"}  # as one that was loaded: caps are read anew from its file
+        config = Config(home=home, serving=Serving(**serving), backends=backends, origins=from_file)  # type: ignore[arg-type]
+        context = _living(config, echo, clock or SystemClock())
         living = context.__enter__()
         closing.append(lambda: context.__exit__(None, None, None))
         return living
@@ -127,11 +136,11 @@ def open_living(tmp_path: Path, echo: EchoEngine) -> Iterator[Open]:
 
 
 @contextmanager
-def _living(config: Config, echo: EchoEngine) -> Iterator[Living]:
+def _living(config: Config, echo: EchoEngine, clock: SystemClock) -> Iterator[Living]:
     with open_stores(config) as stores:
         listener = bind("127.0.0.1", 0)
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        living = _make(config, stores, echo, url)
+        living = _make(config, stores, (echo, clock), url)
         app = make_app(living.node, token="t" * 32, is_local=True, stop=lambda: None)
         server = uvicorn.Server(uvicorn.Config(app, log_config=None, ws="none", timeout_graceful_shutdown=2))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
@@ -148,15 +157,20 @@ def _living(config: Config, echo: EchoEngine) -> Iterator[Living]:
                 process.kill()
 
 
-def _make(config: Config, stores: Stores, echo: EchoEngine, url: str) -> Living:
-    clock, blobs, demand = SystemClock(), open_blobs(config, stores), DemandMeter()
+def _make(config: Config, stores: Stores, given: tuple[EchoEngine, SystemClock], url: str) -> Living:
+    echo, clock = given
+    blobs, demand = open_blobs(config, stores), DemandMeter()
 
     def finish(run: Run, segments: Sequence[Segment], out: Path) -> Digest:
         return digest_file(out / "adapter" / "adapter_model.safetensors")
 
     training = make_training(
-        config, stores, open_engine(config), Parts(archive=write_trainer_archive, finish=finish, blobs=blobs)
+        config,
+        stores,
+        open_engine(config),
+        Parts(archive=write_trainer_archive, finish=finish, blobs=blobs, clock=clock),
     )
+    makes_way = yielder(config, training, demand)
     means = Means(
         models=stores.models,
         engines={"only": echo},
@@ -179,6 +193,7 @@ def _make(config: Config, stores: Stores, echo: EchoEngine, url: str) -> Living:
         training=training,
         degraded=[],
         demand=demand,
-        watches=[Watching("yielder", yielder(config, training, demand).look, LOOK_EVERY)],
+        weather=weather(config, training, makes_way.yielding),  # a test looks at it when it wants to
+        watches=[Watching("yielder", makes_way.look, LOOK_EVERY)],
     )
     return Living(node=node, echo=echo, url=url, home=config.home)

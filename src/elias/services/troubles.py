@@ -25,6 +25,7 @@ from elias_trainer.contract import TINY, BaseModel, Recipe
 
 A_CENT = Money.usd("0.01")
 QUOTA_EVERY = timedelta(minutes=5)
+ASKED_EVERY = timedelta(minutes=1)
 PROBE = Need(base=BaseModel(reference=TINY), recipe=Recipe(), label=Label.PUBLIC, corpus_bytes=0)
 """Asked of a place that is down, whether any run needs it or not: so that it is known to be back."""
 
@@ -109,10 +110,16 @@ class Places:
     places: Callable[[], Mapping[str, Guarded]]
     is_offline: Callable[[], bool] = lambda: False
     """Whether this machine has no way out at all."""
+    _asked: dict[str, datetime] = field(default_factory=dict)
+    """Those that are up, when another one was down."""
 
     def __call__(self, now: datetime) -> Iterable[Degraded]:
         remote = {name: place for name, place in self.places().items() if place.breaker is not None}
         circuits = {name: _probed(place, now) for name, place in remote.items()}
+        if any(circuit.down_since for circuit in circuits.values()):
+            circuits |= {
+                name: self._asked_too(name, remote[name], now) for name, c in circuits.items() if not c.down_since
+            }
         down = {name: circuit for name, circuit in circuits.items() if circuit.down_since is not None}
         for name, circuit in down.items():
             yield Degraded(
@@ -132,6 +139,15 @@ class Places:
                 leaves="one of them answers again",
                 until=min((c.probe_at for c in down.values() if c.probe_at), default=None),
             )
+
+    def _asked_too(self, name: str, place: Guarded, now: datetime) -> Circuit:
+        """While another one is down: whether it alone is, or all of them are. Nobody else may have asked."""
+        assert place.breaker is not None
+        if now - self._asked.get(name, now - ASKED_EVERY) >= ASKED_EVERY:
+            self._asked[name] = now
+            with suppress(EliasError):  # the guard has counted it
+                place.offers(PROBE)
+        return place.breaker.circuit()
 
 
 def _probed(place: Guarded, now: datetime) -> Circuit:

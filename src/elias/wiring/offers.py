@@ -11,7 +11,7 @@ from elias.config.schema import Config
 from elias.domain.corpus import Corpus
 from elias.domain.label import Label
 from elias.domain.offer import Need
-from elias.errors import NotFound
+from elias.errors import BackendError, NotFound
 from elias.ports.backend import Backend
 from elias.services.estimate import Known
 from elias.services.foresee import seen_so_far
@@ -19,6 +19,7 @@ from elias.services.offers import PlaceRows, ask_all, rows_of
 from elias.services.runs import Wanted
 from elias.services.workload import Work, work_of_corpus, work_unknown
 from elias.wiring.corpus import open_blobs
+from elias.wiring.guard import GuardedPlaces
 from elias.wiring.stores import Stores, open_stores
 from elias.wiring.train import Backends, left_out, place_names
 
@@ -51,8 +52,18 @@ def list_offers(config: Config, wanted: Wanted, corpus: str | None, within: time
 
 def makers(config: Config) -> Mapping[str, partial[Backend]]:
     """Of every installed backend, ready or not."""
-    backends = Backends(config)
-    return {name: partial(backends.make, name) for name in place_names(config)}
+    from elias.adapters.clock import SystemClock
+
+    guards = GuardedPlaces(config=config, clock=SystemClock(), places=Backends(config))
+    return {name: partial(_make, guards, name) for name in place_names(config)}
+
+
+def _make(guards: GuardedPlaces, name: str) -> Backend:
+    """Raises BackendError for one that is left alone until its next probe: no run is planned there either."""
+    circuit = guards.breaker(name).circuit()
+    if circuit.down_since is not None and not circuit.may_probe(guards.clock.now()):
+        raise BackendError(f"unavailable: {circuit.words}", fix="nothing: a node, or a run, asks it again by itself")
+    return guards.places(name)[name]
 
 
 def work_of(config: Config, stores: Stores, corpus: Corpus, wanted: Wanted) -> Work:

@@ -6,7 +6,14 @@ from typing import Any
 import pytest
 from botocore import exceptions as boto
 
-from elias.adapters.backends.sagemaker.client import Clients, LoggedOut, NameTaken, NoCapacity, aws_errors
+from elias.adapters.backends.sagemaker.client import (
+    Clients,
+    LoggedOut,
+    NameTaken,
+    NoCapacity,
+    OutOfReach,
+    aws_errors,
+)
 from elias.adapters.backends.sagemaker.jobs import first_difference, job_name
 from elias.adapters.backends.sagemaker.outcome import of_reason
 from elias.adapters.backends.sagemaker.pace import Pace
@@ -47,8 +54,8 @@ UNREACHED: list[tuple[Exception, type[EliasError], str]] = [
     (boto.TokenRetrievalError(provider="sso", error_msg="expired"), LoggedOut, "aws sso login"),
     (boto.UnauthorizedSSOTokenError(), LoggedOut, "aws sso login"),
     (boto.ProfileNotFound(profile="work"), ConfigError, "profile"),
-    (boto.EndpointConnectionError(endpoint_url="https://nowhere"), BackendError, "by itself"),
-    (boto.ReadTimeoutError(endpoint_url="https://slow"), BackendError, "by itself"),
+    (boto.EndpointConnectionError(endpoint_url="https://nowhere"), OutOfReach, "by itself"),
+    (boto.ReadTimeoutError(endpoint_url="https://slow"), OutOfReach, "by itself"),
     (boto.NoRegionError(), ConfigError, "region"),
 ]
 

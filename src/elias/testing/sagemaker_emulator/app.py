@@ -131,8 +131,9 @@ class SageMakerEmulator:
             front.reset_moto()
             SageMakerEmulator._last_root = self.disk.root.resolve()
         self._server = make_server(
-            "127.0.0.1", 0, front, threaded=True, request_handler=_QuietHandler, fd=listener.detach()
+            "127.0.0.1", 0, front, threaded=True, request_handler=_QuietHandler, fd=listener.fileno()
         )
+        listener.close()  # the server has its own copy, and nobody shall find the port taken when that one is closed
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
         self._thread.start()
         return self

@@ -29,6 +29,7 @@ from elias.adapters.backends.sagemaker.logs import JobLog, events_in
 from elias.adapters.backends.sagemaker.offers import instance_offers
 from elias.adapters.backends.sagemaker.outcome import has_begun, interruptions_in, live_status, started_at
 from elias.adapters.backends.sagemaker.pace import Pace
+from elias.adapters.backends.sagemaker.reach import Reach
 from elias.adapters.backends.sagemaker.sender import SPOT, Sender, StrangersJob, need_id
 from elias.adapters.backends.sagemaker.settings import SageMakerSettings
 from elias.domain.offer import Need, Offer
@@ -57,6 +58,7 @@ class SageMakerBackend(Holdings, Bills):
         self._offers = instance_offers(context, self._clients)
         self._collector = Collector(context, self._clients, self._ledger, self._sender)
         self._pace = Pace(self.settings)
+        self._reach = Reach(lambda: self._clients.get("sagemaker"), self._clock)
         self._last: dict[str, Status] = {}
         self._logs: dict[str, JobLog] = {}
         self._tidied: dict[str, float] = {}
@@ -73,6 +75,8 @@ class SageMakerBackend(Holdings, Bills):
     # What is on offer
 
     def offers(self, need: Need) -> Sequence[Offer]:
+        """Raises OutOfReach: prices and quotas that are known by heart say nothing of a place that is not there."""
+        self._reach.check()
         offers = self._offers.offers(need)
         interrupted = self._interrupted_in_vain(need)
         if interrupted < self.settings.interruptions:

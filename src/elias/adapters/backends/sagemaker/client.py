@@ -29,6 +29,10 @@ class LoggedOut(BackendError):
     """The credentials have expired or were never there. Worth a retry: a person logs in, and all goes on."""
 
 
+class OutOfReach(BackendError):
+    """Nobody answered: the network is gone, or AWS is."""
+
+
 class NameTaken(BackendError):
     """There is a job of that name already."""
 
@@ -237,7 +241,7 @@ def _of_boto(error: boto.BotoCoreError, doing: str) -> EliasError:
     if isinstance(error, boto.ProfileNotFound):
         return ConfigError(what, fix="under [backends.sagemaker] set profile to one of: aws configure list-profiles")
     if isinstance(error, boto.EndpointConnectionError | boto.HTTPClientError | boto.IncompleteReadError):
-        return BackendError(what, fix="check the connection, and the region's name; it is asked again by itself")
+        return OutOfReach(what, fix="check the connection, and the region's name; it is asked again by itself")
     if isinstance(error, boto.NoRegionError | boto.InvalidRegionError | boto.UnknownRegionError):
         return ConfigError(what, fix='under [backends.sagemaker] set region = "us-east-1", or another')
     if isinstance(error, boto.ParamValidationError | boto.UnknownServiceError):
