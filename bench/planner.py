@@ -1,8 +1,9 @@
 """The planner beside simple policies and a clairvoyant bound, in simulated worlds: a JSON line a world and policy.
 
 Each world is eight weeks of places like Kaggle, SageMaker and this machine, drawn by its seed (docs/planner-bench.md);
-the coordinator, stores and ledger are the real ones. `--runs` and `--worlds` say how much; lines that are in `--out`
-already are not made again, so that a long bench can be cut into short ones.
+those with an odd seed are roomy, those with an even one tight. The coordinator, stores and ledger are the real ones.
+`--runs`, `--worlds` and `--first` say how much; lines that are in `--out` already are not made again, so that a long
+bench can be cut into short ones.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ MEMORY = Path("/dev/shm")
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--worlds", type=int, default=20)
+    parser.add_argument("--first", type=int, default=1, help="the first world's seed")
     parser.add_argument("--runs", type=int, default=50, help="in each world")
     parser.add_argument("--weeks", type=int, default=8)
     parser.add_argument("--workers", type=int, default=2)
@@ -41,7 +43,8 @@ def main() -> int:
     lines = [json.loads(line) for line in given.out.read_text().splitlines()] if given.out.exists() else []
     size = (given.runs, given.weeks)
     known = {line["seed"] for line in lines if (line["runs"], line["weeks"]) == size}
-    missing = [(seed, *size) for seed in range(1, given.worlds + 1) if seed not in known]
+    seeds = range(given.first, given.first + given.worlds)
+    missing = [(seed, *size) for seed in seeds if seed not in known]
     began = time.monotonic()
     with ProcessPoolExecutor(given.workers) as pool, given.out.open("a") as stream:
         for asked in missing:
@@ -51,8 +54,9 @@ def main() -> int:
             stream.write(json.dumps(line) + "\n")
             stream.flush()
             lines.append(line)
-            print(json.dumps({k: line[k] for k in ("seed", "runs", "in_time_at_most", "seconds")}), flush=True)
-    print(table([line for line in lines if (line["runs"], line["weeks"]) == size and line["seed"] <= given.worlds]))
+            told = ("seed", "scarcity", "runs", "in_time_at_most", "seconds")
+            print(json.dumps({k: line[k] for k in told}), flush=True)
+    print(table([line for line in lines if (line["runs"], line["weeks"]) == size and line["seed"] in seeds]))
     return 0
 
 
@@ -63,7 +67,7 @@ def one_world(pool: Executor, seed: int, runs: int, weeks: int) -> dict[str, Any
     told = pool.map(_measure, names, [seed] * count, [runs] * count, [weeks] * count)
     found = dict(zip(names, told, strict=True))
     with tempfile.TemporaryDirectory(dir=_memory()) as home:
-        simulation = fresh(Path(home), seed, runs=runs, weeks=weeks)
+        simulation = fresh(Path(home), seed, runs=runs, weeks=weeks, scarcity=scarcity_of(seed))
         bound = clairvoyant(simulation, {name: told["in_time"] for name, told in found.items()})
         simulation.close()
     for name, told in found.items():
@@ -72,6 +76,7 @@ def one_world(pool: Executor, seed: int, runs: int, weeks: int) -> dict[str, Any
     return {
         "bench": "planner",
         "seed": seed,
+        "scarcity": scarcity_of(seed),
         "runs": runs,
         "weeks": weeks,
         "in_time_at_most": round(bound.in_time, 2),
@@ -81,10 +86,15 @@ def one_world(pool: Executor, seed: int, runs: int, weeks: int) -> dict[str, Any
     }
 
 
+def scarcity_of(seed: int) -> str:
+    return "roomy" if seed % 2 else "tight"
+
+
 def _measure(name: str, seed: int, runs: int, weeks: int) -> dict[str, Any]:
     began, policy = time.monotonic(), next(policy for policy in POLICIES if policy.name == name)
     with tempfile.TemporaryDirectory(dir=_memory()) as home:
-        simulation = fresh(Path(home), seed, runs=runs, weeks=weeks, make=policy.coordinator(), allowed=policy.allowed)
+        made = {"make": policy.coordinator(), "allowed": policy.allowed, "scarcity": scarcity_of(seed)}
+        simulation = fresh(Path(home), seed, runs=runs, weeks=weeks, **made)
         simulation.live().work()
         found = outcomes(simulation)
         simulation.close()
@@ -103,12 +113,18 @@ def _summary(found: Sequence[Outcome]) -> dict[str, Any]:
 
 
 def table(lines: Sequence[dict[str, Any]]) -> str:
-    return "\n".join(_rows(lines)) if lines else "no world was simulated"
+    kinds = sorted({line["scarcity"] for line in lines})
+    parts = [[line for line in lines if line["scarcity"] == kind] for kind in kinds]
+    found = ["\n".join(_rows(part, kind)) for kind, part in zip(kinds, parts, strict=True)]
+    if len(kinds) > 1:
+        found.append("\n".join(_rows(lines, "all")))
+    note = "least: what the same runs in time cost at least, for one who knows the future; above: dollars over it"
+    return "\n\n".join([*found, note]) if found else "no world was simulated"
 
 
-def _rows(lines: Sequence[dict[str, Any]]) -> Iterator[str]:
+def _rows(lines: Sequence[dict[str, Any]], kind: str) -> Iterator[str]:
     total = sum(line["runs"] for line in lines)
-    yield f"{total} runs in {len(lines)} worlds of {lines[0]['weeks']} weeks"
+    yield f"{kind}: {total} runs in {len(lines)} worlds of {lines[0]['weeks']} weeks"
     heads = ("in time", 9), ("dollars", 9), ("a run", 7), ("least", 9), ("above", 7), ("wasted h", 9), ("hours", 9)
     yield " ".join([f"{'policy':24}", *(f"{head:>{width}}" for head, width in heads)])
     for name in lines[0]["policies"]:
@@ -123,7 +139,6 @@ def _rows(lines: Sequence[dict[str, Any]]) -> Iterator[str]:
     yield f"{'clairvoyant, at most':24} {most:>9}"
     lost = sum(len(line["lost_by_ours_kept_by_a_simple_one"]) for line in lines)
     yield f"deadlines that ours lost and a simple policy kept: {lost}"
-    yield "least: what the same runs in time cost at least, for one who knows the future; above: dollars over it"
 
 
 def _memory() -> Path | None:

@@ -1,9 +1,11 @@
-"""What somebody who knew the future could do at best: two linear programs over the seeded world, solved by HiGHS.
+"""What somebody who knew the future could do at best: two programs over the seeded world, solved by HiGHS.
 
-Both are relaxations, so both are bounds and no plans: a run may be split at will over places and six-hour slots of
-time, moves cost nothing but their share of one start-up, machines die for nobody, and every price is its slot's lowest.
-What binds: a run is at one place at a time, only between its arrival and its deadline; machines and sessions at once;
-Kaggle's true hours of each week; inference's hours here; the true speeds; a run's own budget.
+Both are relaxations, so both are bounds and no plans: a run may be split at will over places within three-hour slots
+of time, starts and moves cost nothing, machines die for nobody, and a rented hour costs the lowest price at which a
+session of that run could have begun by then. What binds: a run is at one place at a time, only between its arrival and
+its deadline; machines and sessions at once; Kaggle's true hours of each week, of which a session that began before
+midnight may take some along into the next, but no hour twice; inference's hours here; the true speeds; a run's own
+budget; and, as far as the branch and bound comes, that a run is in time whole or not at all.
 """
 
 from __future__ import annotations
@@ -15,7 +17,8 @@ from datetime import datetime, timedelta
 
 import highspy
 import numpy as np
-from planner_world import RECIPE, RunSpec, Simulation
+from planner_draw import RECIPE, RunSpec
+from planner_world import Simulation
 
 from elias.domain.label import Label
 from elias.domain.offer import Need, Offer
@@ -23,7 +26,11 @@ from elias.testing.places.kinds import LikeKaggle, LikeThisMachine
 from elias.testing.places.world import HOUR, START, WEEK
 from elias_trainer.contract import BaseModel, Digest, Input, Job, Limits, Recipe, digest_bytes
 
-SLOT = 6 * HOUR
+SLOT = 3 * HOUR
+MOST_NODES = 200
+"""Of the branch and bound over which runs are in time; what is proven by then is the bound."""
+LONGEST_RENTED = 5 * 24
+"""Hours that a session keeps the price of its beginning."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -76,7 +83,7 @@ def _columns(simulation: Simulation) -> Sequence[_Column]:
             for slot in range((spec.arrives - START) // SLOT, (spec.deadline - START) // SLOT + 1):
                 begins, ends = max(spec.arrives, START + slot * SLOT), min(spec.deadline, START + (slot + 1) * SLOT)
                 if ends > begins:
-                    price = _price(simulation, lane, begins, ends)
+                    price = _price(simulation, lane, spec.arrives, ends)
                     found.append(_Column(number, index, slot, (ends - begins) / HOUR, price, share))
     return found
 
@@ -103,12 +110,12 @@ def _whole_hours(simulation: Simulation, spec: RunSpec, lane: Lane) -> float:
     return simulation.places[lane.backend].truth(job, lane.offer).step_s * spec.steps / 3600
 
 
-def _price(simulation: Simulation, lane: Lane, begins: datetime, ends: datetime) -> float:
+def _price(simulation: Simulation, lane: Lane, arrives: datetime, ends: datetime) -> float:
+    """The lowest of any session of the run that may still go on: each keeps the price of its beginning."""
     hourly = lane.offer.hourly.micro_usd / 1e6
     if not lane.offer.variant.endswith(" spot"):
         return hourly
-    # a session keeps the price of its beginning, which may be of a day before
-    hours = int((ends - begins) / HOUR) + 2 + 24
+    hours = min(LONGEST_RENTED, int((ends - arrives) / HOUR)) + 2
     name = lane.offer.variant.removesuffix(" spot")
     return hourly * min(simulation.world.share(name, ends - n * HOUR) for n in range(hours))
 
@@ -120,6 +127,7 @@ def _solve(simulation: Simulation, every: Sequence[_Column], numbers: Sequence[i
         return 0.0
     shares = sorted(wanted) if maximize else []
     model = highspy.Highs()
+    model.setOptionValue("log_to_console", False)
     model.setOptionValue("output_flag", False)
     infinity = highspy.kHighsInf
     cost = [0.0 if maximize else c.dollars for c in columns] + [-1.0] * len(shares)
@@ -127,26 +135,40 @@ def _solve(simulation: Simulation, every: Sequence[_Column], numbers: Sequence[i
         model.addVar(0.0, upper)
         model.changeColCost(model.getNumCol() - 1, value)
     in_share = {number: len(columns) + n for n, number in enumerate(shares)}
-    for terms, low, high in _rows(simulation, columns, sorted(wanted), in_share):
+    for index in in_share.values():
+        model.changeColIntegrality(index, highspy.HighsVarType.kInteger)
+    carried: dict[int, int] = {}
+    for week in range(simulation.world.weeks + 2):
+        kaggle = _kaggle(simulation)
+        model.addVar(0.0, kaggle.sessions_at_once * (kaggle.session_limit / HOUR))
+        carried[week] = model.getNumCol() - 1
+    for terms, low, high in _rows(simulation, columns, sorted(wanted), in_share, carried):
         index = np.array([i for i, _ in terms], dtype=np.int32)
         values = np.array([v for _, v in terms], dtype=np.float64)
         model.addRow(-infinity if low is None else low, infinity if high is None else high, len(terms), index, values)
+    model.setOptionValue("mip_max_nodes", MOST_NODES)
     model.run()
-    if model.getModelStatus() != highspy.HighsModelStatus.kOptimal:
-        raise RuntimeError(f"seed {simulation.world.seed}: the bound has no solution: {model.getModelStatus()}")
-    value = float(model.getInfo().objective_function_value)
-    return -value if maximize else value
+    told, info = model.getModelStatus(), model.getInfo()
+    if told not in (highspy.HighsModelStatus.kOptimal, highspy.HighsModelStatus.kSolutionLimit):
+        raise RuntimeError(f"seed {simulation.world.seed}: the bound has no solution: {told}")
+    return -float(info.mip_dual_bound) if maximize else float(info.objective_function_value)
 
 
 Row = tuple[list[tuple[int, float]], float | None, float | None]
 
 
 def _rows(
-    simulation: Simulation, columns: Sequence[_Column], numbers: Sequence[int], in_share: dict[int, int]
+    simulation: Simulation,
+    columns: Sequence[_Column],
+    numbers: Sequence[int],
+    in_share: dict[int, int],
+    carried: dict[int, int],
 ) -> list[Row]:
+    """`carried`: the column of the hours that sessions take along out of each week."""
     lanes = _lanes(simulation)
     work, money = defaultdict(list), defaultdict(list)
-    one_place, machines, weekly = defaultdict(list), defaultdict(list), defaultdict(list)
+    one_place, machines = defaultdict(list), defaultdict(list)
+    weekly, early = defaultdict(list), defaultdict(list)
     for index, column in enumerate(columns):
         work[column.run].append((index, column.share))
         money[column.run].append((index, column.dollars))
@@ -154,6 +176,8 @@ def _rows(
         machines[column.lane, column.slot].append((index, 1.0))
         if isinstance(simulation.places[lanes[column.lane].backend], LikeKaggle):
             weekly[(column.slot * SLOT) // WEEK].append((index, 1.0))
+            if (column.slot * SLOT) % WEEK < 12 * HOUR:
+                early[(column.slot * SLOT) // WEEK].append((index, 1.0))
     found: list[Row] = []
     for number in numbers:
         terms = list(work[number])
@@ -168,7 +192,11 @@ def _rows(
         found.append((terms, None, _length(simulation.specs[number], slot)))
     for (lane, slot), terms in machines.items():
         found.append((terms, None, lanes[lane].at_once * _open_hours(simulation, lanes[lane], slot)))
-    found += [(terms, None, _week_hours(simulation, week)) for week, terms in weekly.items()]
+    for week, out in carried.items():
+        into = [(carried[week - 1], -1.0)] if week else []
+        found.append(([*weekly[week], *into, (out, 1.0)], None, _week_hours(simulation, week)))
+        # what is taken along is used up within the next week's first half day
+        found.append(([*early[week], *into], 0.0, None))
     return found
 
 
@@ -187,9 +215,12 @@ def _open_hours(simulation: Simulation, lane: Lane, slot: int) -> float:
     return (SLOT - taken) / HOUR
 
 
-def _week_hours(simulation: Simulation, week: int) -> float:
-    """A session counts to the week in which it began, so that one of the week before may reach in: it is let in."""
+def _kaggle(simulation: Simulation) -> LikeKaggle:
     kaggle = simulation.places["kaggle"]
     assert isinstance(kaggle, LikeKaggle)
-    reach = kaggle.sessions_at_once * (kaggle.session_limit / HOUR)
-    return simulation.world.quota(week, kaggle.least, kaggle.extra) / HOUR + reach
+    return kaggle
+
+
+def _week_hours(simulation: Simulation, week: int) -> float:
+    kaggle = _kaggle(simulation)
+    return simulation.world.quota(week, kaggle.least, kaggle.extra) / HOUR

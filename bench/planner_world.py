@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import io
-import math
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
+
+from planner_draw import BASE, RECIPE, SCARCITIES, RunSpec, draw_runs, make_places
 
 from elias.config import Config
 from elias.domain.corpus import Example, Message, example_line
 from elias.domain.label import Label
-from elias.domain.offer import Need, Offer
 from elias.domain.run import Bounds, Run, RunState, Segment
 from elias.domain.spend import Caps
 from elias.errors import EliasError
 from elias.ports.backend import Backend
 from elias.ports.durable import Steps
-from elias.services.estimate import forecast_new
+from elias.ports.stores import RunStore
+from elias.services.follow import LONGEST_QUEUE
 from elias.services.foresee import seen_so_far
 from elias.services.runs import Runs
 from elias.services.sightings import Seen
@@ -30,98 +31,17 @@ from elias.testing.blobs import FolderBlobs
 from elias.testing.bundles import small_corpus
 from elias.testing.inline_engine import InlineMemory
 from elias.testing.places.engine import SimulatedEngine, SimulatedStop
-from elias.testing.places.kinds import RENTED, LikeKaggle, LikeSageMaker, LikeThisMachine
-from elias.testing.places.place import NoTrouble, SimulatedPlace, Trouble, TrueSpeed
+from elias.testing.places.place import NoTrouble, SimulatedPlace, Trouble
 from elias.testing.places.session import ADAPTER
 from elias.testing.places.world import HOUR, START, NodeClock, World, WorldClock
 from elias.units import Money
 from elias.wiring.stores import Stores, open_stores
-from elias_trainer.contract import BaseModel, Digest, Job, Recipe, digest_file, write_whole
+from elias_trainer.contract import BaseModel, Digest, Recipe, digest_file, write_whole
 
-BASE = "deepseek-ai/deepseek-coder-1.3b-instruct"
 ARRIVALS = "arrivals/1"
 CHECKPOINT_EVERY = timedelta(minutes=20)
 LONGEST_SILENCE = timedelta(hours=4)
 """Between two polls of a segment that goes on, in simulated time; the coordinator's own pace at every change."""
-PLACE_ERROR, JOB_ERROR = 0.25, 0.03
-"""Of the logarithm: how far the true speed of a place, and of a job, is off the model's word."""
-T4_OFFER_HOURS = (3.0, 6.0, 24.0)
-"""Shortest, median and longest run, on the two T4s."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class RunSpec:
-    number: int
-    arrives: datetime
-    steps: int
-    deadline: datetime
-    budget: Money | None
-    is_bound: bool = True
-    """Whether it ends with its deadline, whatever it has reached; else it is trained to its last step."""
-
-    @property
-    def id(self) -> str:
-        return f"sim-{self.number:04d}"
-
-
-RECIPE = Recipe(batch_size=4, accumulation=4, sequence_length=1024)
-"""Of all runs, but for their steps."""
-
-
-def true_speed(world: World) -> Callable[[Job, Offer], TrueSpeed]:
-    """The model's own word before anything was seen, off by what was drawn for the place and for the job."""
-    kept: dict[str, Any] = {}
-
-    def truth(job: Job, offer: Offer) -> TrueSpeed:
-        if offer.accelerator not in kept:
-            kept[offer.accelerator] = forecast_new(_need(), offer)
-        told = kept[offer.accelerator]
-        off = world.random("place", offer.accelerator).gauss(0.0, PLACE_ERROR)
-        own = world.random("job", job.run).gauss(0.0, JOB_ERROR)
-        start = world.random("start", job.segment).gauss(0.0, 0.2)
-        return TrueSpeed(
-            step_s=round(told.step.likely * math.exp(off + own), 4),
-            load_s=round(told.overheads.start_up.likely * math.exp(start), 3),
-            precision="bf16" if "A10G" in offer.accelerator or "RTX 30" in offer.accelerator else "fp16",
-        )
-
-    return truth
-
-
-def make_places(world: World, clock: WorldClock, trouble: Trouble | None = None) -> dict[str, SimulatedPlace]:
-    common: dict[str, Any] = {"world": world, "clock": clock, "truth": true_speed(world)}
-    common["trouble"] = trouble or NoTrouble()
-    outages = {
-        "kaggle": world.outages("kaggle", timedelta(days=4), timedelta(minutes=30)),
-        "sagemaker": world.outages("sagemaker", timedelta(days=14), timedelta(minutes=20)),
-    }
-    return {
-        "local": LikeThisMachine(name="local", **common),
-        "kaggle": LikeKaggle(name="kaggle", outages=outages["kaggle"], **common),
-        "sagemaker": LikeSageMaker(name="sagemaker", outages=outages["sagemaker"], kinds=RENTED, **common),
-    }
-
-
-def draw_runs(world: World, count: int) -> Sequence[RunSpec]:
-    """Arrivals uniform over the weeks, sizes log-normal, deadlines tight to wide; one run in five has no money."""
-    drawn, found = world.random("runs"), list[RunSpec]()
-    kaggle = next(iter(make_places(world, WorldClock())["kaggle"].offers(_need())))
-    step_s = forecast_new(_need(), kaggle).step.likely
-    shortest, median, longest = T4_OFFER_HOURS
-    arrivals = sorted(START + drawn.random() * world.weeks * timedelta(weeks=1) for _ in range(count))
-    for number, arrives in enumerate(arrivals):
-        hours = min(longest, max(shortest, drawn.lognormvariate(math.log(median), 0.5)))
-        room = drawn.choice([1.5, 2.0, 3.0, 6.0]) * hours + drawn.uniform(6.0, 24.0)
-        found.append(
-            RunSpec(
-                number=number,
-                arrives=arrives.replace(microsecond=0),
-                steps=max(1, round(hours * 3600 / step_s)),
-                deadline=(arrives + room * HOUR).replace(microsecond=0),
-                budget=None if drawn.random() < 0.2 else Money.usd(drawn.choice([5, 15, 40])),
-            )
-        )
-    return found
 
 
 @dataclass(kw_only=True)
@@ -152,6 +72,7 @@ class Simulation:
         self.corpus = replace(small_corpus(self.blobs, Label.PUBLIC, START), train=self.blobs.put(_full_examples()))
         self.stores.corpora.add(self.corpus)
         self._seen: tuple[datetime, Seen] | None = None
+        self._recalled = cast(RunStore, _Recalled(self.stores.runs))
 
     def live(self) -> Node:
         """A new life of the node: its process, its engine, its coordinator; all else is as it was left."""
@@ -182,7 +103,7 @@ class Simulation:
         """Read from the store every two simulated hours: it is the same for all runs."""
         now = self.clock.now()
         if self._seen is None or now - self._seen[0] > 2 * HOUR:
-            self._seen = (now, seen_so_far(self.stores.runs))
+            self._seen = (now, seen_so_far(self._recalled))
         return self._seen[1]
 
     def finish(self, run: Run, segments: Sequence[Segment], out: Path) -> Digest:
@@ -204,7 +125,36 @@ class Simulation:
         if (until := place.out_until()) is not None:
             return until
         change = place.next_change(segments[-1].handle) or now + timedelta(minutes=10)
-        return min(at for at in (change, now + LONGEST_SILENCE, wake) if at is not None)
+        session = place.sessions.get(segments[-1].handle)
+        if session is not None and session.state(now).is_final:
+            return None
+        silence = LONGEST_QUEUE if session is not None and session.begins_at is None else LONGEST_SILENCE
+        return min(at for at in (change, now + silence, wake) if at is not None)
+
+
+class _Recalled:
+    """A store of runs that keeps in mind what no longer changes in it: only to read it quickly."""
+
+    def __init__(self, store: RunStore) -> None:
+        self._store, self._ended, self._events = store, dict[str, Sequence[Segment]](), dict[str, Any]()
+        self.list = store.list
+
+    def segments(self, run: str) -> Sequence[Segment]:
+        if run in self._ended:
+            return self._ended[run]
+        found = self._store.segments(run)
+        if self._store.get(run).state is RunState.DONE:
+            self._ended[run] = found
+        self._events |= {s.key: None for s in found if s.state.is_final and s.key not in self._events}
+        return found
+
+    def events(self, key: str) -> Sequence[Mapping[str, Any]]:
+        if self._events.get(key) is not None:
+            return cast(Sequence[Mapping[str, Any]], self._events[key])
+        found = self._store.events(key)
+        if key in self._events:
+            self._events[key] = found
+        return found
 
 
 class _OwnCaps(Purse):
@@ -348,10 +298,6 @@ def _full_examples() -> BinaryIO:
     return io.BytesIO(b"".join(map(example_line, examples)))
 
 
-def _need() -> Need:
-    return Need(base=BaseModel(reference=BASE), recipe=RECIPE, label=Label.PUBLIC, corpus_bytes=1000)
-
-
 def fresh(
     home: Path,
     seed: int,
@@ -360,14 +306,16 @@ def fresh(
     weeks: int = 8,
     trouble: Trouble | None = None,
     places: Callable[[World, WorldClock], dict[str, SimulatedPlace]] | None = None,
+    scarcity: str = "roomy",
     **given: Any,
 ) -> Simulation:
-    world, clock = World(seed=seed, weeks=weeks), WorldClock()
-    made = places(world, clock) if places else make_places(world, clock, trouble)
+    scarce = SCARCITIES[scarcity]
+    world, clock = World(seed=seed, weeks=weeks, busy=scarce.inference), WorldClock()
+    made = places(world, clock) if places else make_places(world, clock, trouble, scarce)
     return Simulation(
         home=home,
         world=world,
-        specs=draw_runs(world, runs),
+        specs=draw_runs(world, runs, scarce),
         places=made,
         clock=clock,
         trouble=trouble or NoTrouble(),

@@ -75,3 +75,10 @@ def test_money_waits_while_a_place_has_only_just_fallen_silent():
     assert waits.segments == () and waits.wait_until == NOW + timedelta(minutes=1)
     assert "before money is spent on rented, away is asked again" in (waits.reason or "")
     assert before_money(paid, [RENTED]) is paid
+
+
+def test_one_that_still_refuses_when_that_should_have_passed_is_asked_again_after_a_pause():
+    until = {"past": NOW - timedelta(hours=1), "later": NOW + timedelta(hours=1)}
+    places = {name: Open(replace(HERE, refused="held", refused_until=at)) for name, at in until.items()}
+    [past, later] = [offer for offer, _ in offers_of(places, NEED, NOW)]
+    assert past.refused and NOW < past.refused_until < later.refused_until == until["later"]

@@ -16,7 +16,18 @@ from elias.testing.places.place import TrueSpeed
 from elias.testing.places.session import Session, Terms, begun, checkpoint_digest, checkpoint_step
 from elias.testing.places.world import HOUR, START, WEEK, World, WorldClock
 from elias.units import Money
-from elias_trainer.contract import AtDeadline, BaseModel, Digest, Input, Job, Limits, Recipe, digest_bytes, tree_digest
+from elias_trainer.contract import (
+    AtDeadline,
+    BaseModel,
+    Digest,
+    FailureKind,
+    Input,
+    Job,
+    Limits,
+    Recipe,
+    digest_bytes,
+    tree_digest,
+)
 
 NEED = Need(base=BaseModel(reference="tiny"), recipe=Recipe(), label=Label.PUBLIC, corpus_bytes=1)
 
@@ -129,9 +140,23 @@ def test_this_machine_trains_one_at_a_time_and_never_while_inference_wants_it():
         clock.sleep(HOUR)
         local.poll("run0-0001")
     done = [s for s in local.sessions.values() if s.begins_at]
-    assert len(done) == 4 and _most_at_once(done) == 1
+    assert len(done) > 1 and _most_at_once(done) == 1
     for spell in local.world.inference():
         assert not any(s.begins_at < spell.ends and spell.begins < s.ends_at for s in done)
+    handed_back = [s for s in local.sessions.values() if s.begins_at is None]
+    assert handed_back and all(s.state(clock.now()) is SegmentState.PAUSED for s in handed_back)
+    assert {s.failure(clock.now()).kind for s in handed_back} == {FailureKind.PREEMPTED}
+
+
+def test_this_machine_refuses_while_inference_has_it_and_does_not_say_until_when():
+    clock, _, _, local = _places()
+    busy = local.world.inference()[0]
+    assert local.offers(NEED)[0].refused is None
+    clock.sleep(busy.begins - START)
+    [held] = local.offers(NEED)
+    assert held.refused and clock.now() < held.refused_until < busy.ends
+    clock.sleep(busy.ends - busy.begins)
+    assert local.offers(NEED)[0].refused is None
 
 
 def test_a_rented_machine_is_charged_by_its_price_when_it_began_and_never_past_its_limit():

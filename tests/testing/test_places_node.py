@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,26 @@ def test_a_week_is_the_same_twice_and_no_better_than_who_knows_the_future(bench,
     spent = sum(o.spent.micro_usd for o in lives[0]) / 1e6
     assert in_time and len(in_time) <= best.in_time + 1e-6 and best.least["ours"] <= spent + 1e-6
     assert all(o.useful_hours <= o.hours for o in lives[0])
+
+
+def test_a_run_that_inference_drives_from_this_machine_goes_elsewhere_in_time(bench, tmp_path):
+    world = bench("planner_world")
+    simulation = world.fresh(tmp_path / "node", 24, runs=12, weeks=2, allowed=("local", "sagemaker"))
+    simulation.specs = [simulation.specs[9]]  # it was lost in this place's queue, its money unspent
+    simulation.live().work()
+    [found] = world.outcomes(simulation)
+    simulation.close()
+    assert found.is_in_time and "local" in found.places and len(set(found.places)) > 1
+
+
+def test_a_tight_world_has_fewer_free_hours_than_are_wanted(bench):
+    world, draw = bench("elias.testing.places.world"), bench("planner_draw")
+    scarce = draw.SCARCITIES["tight"]
+    tight = world.World(seed=1, weeks=8, busy=scarce.inference)
+    spells = tight.inference()
+    assert all(a.ends <= b.begins for a, b in pairwise(spells))
+    kaggle = draw.make_places(tight, world.WorldClock(), scarcity=scarce)["kaggle"]
+    assert {tight.quota(week, kaggle.least, kaggle.extra) for week in range(8)} == {30 * world.HOUR}
 
 
 def test_a_run_without_money_spends_none_and_simple_rules_end(bench, tmp_path):

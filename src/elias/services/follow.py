@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Container
+from collections.abc import Callable, Container
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
@@ -26,6 +26,9 @@ MOST_POLL_FAILURES = 20
 OVERTIME = timedelta(minutes=10)
 """A segment that has not ended so long after its limit is not coming back by itself."""
 
+LONGEST_QUEUE = timedelta(hours=1)
+"""In a place's queue before it is asked whether the run would rather begin elsewhere; then again after so long."""
+
 
 class Stopping(BaseException):
     """The engine stops: this step has not ended and will be called again. No Exception, so that nobody records it."""
@@ -40,9 +43,14 @@ class Follower:
     """This node's name, where several share the store."""
     stopping: threading.Event = field(default_factory=threading.Event)
 
-    def follow(self, backend: Backend, segment: Segment, held: Money = FREE) -> Status:
-        """The final status. Raises Stopping, also when another node has taken the run over meanwhile."""
-        asked, failures, said = Wish.GO, 0, None
+    def follow(
+        self, backend: Backend, segment: Segment, held: Money = FREE, is_in_vain: Callable[[], bool] = lambda: False
+    ) -> Status:
+        """The final status. Raises Stopping, also when another node has taken the run over meanwhile.
+
+        A segment that `is_in_vain` says waits in vain for its turn is taken back: it ends, cancelled and never begun.
+        """
+        asked, failures, said, queued, taken_back = Wish.GO, 0, None, self.clock.now(), False
         carrier = self.runs.get(segment.run).node
         after = max((int(event["seq"]) for event in self.runs.events(segment.key)), default=-1)
         while True:
@@ -58,12 +66,17 @@ class Follower:
                 self._pause(self.poll_every * min(2**failures, 60))
                 continue
             if status.state.is_final:
-                return status
+                is_unmet = taken_back and status.state is SegmentState.CANCELLED and status.started_at is None
+                return replace(status, failure=_unmet(segment)) if is_unmet else status
             if status.note != said:
                 said = self._say(segment, status)
             asked = self._pass_on(self._still_ours(segment.run, carrier).wish, asked, backend, segment)
             if self._is_overdue(segment, status) or status.cost > held > FREE:
                 backend.cancel(_handle(segment))
+            elif status.state is SegmentState.PENDING and self.clock.now() >= queued + LONGEST_QUEUE:
+                queued = self.clock.now()
+                if taken_back := is_in_vain():
+                    backend.cancel(_handle(segment))
             self._pause(self.poll_every)
 
     def wait(self, run_id: str, until: datetime, heeds: Container[Wish] = (Wish.GO,)) -> None:
@@ -138,6 +151,11 @@ def failure_of(error: EliasError) -> SegmentFailure:
     )
     kind = next((kind for error_type, kind in kinds if isinstance(error, error_type)), FailureKind.USER)
     return SegmentFailure(kind=kind, message=error.what, fix=error.fix)
+
+
+def _unmet(segment: Segment) -> SegmentFailure:
+    message = f"its turn at {segment.backend} had not come, and it can begin elsewhere"
+    return SegmentFailure(kind=FailureKind.CAPACITY, message=message, fix="nothing: it goes on by itself")
 
 
 def _handle(segment: Segment) -> str:

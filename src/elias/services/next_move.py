@@ -86,7 +86,7 @@ def newest_checkpoint(segments: Sequence[Segment]) -> Checkpoint | None:
 
 def counts_as_failure(segment: Segment) -> bool:
     """Whether trying the same again would be in vain, or nearly."""
-    if segment.state is SegmentState.DONE or made_way(segment):
+    if segment.state is SegmentState.DONE or made_way(segment) or was_taken_back(segment):
         return False
     if segment.failure and segment.failure.kind not in CURABLE:
         return True
@@ -97,6 +97,12 @@ def made_way(segment: Segment) -> bool:
     """Whether it ended because its machine was wanted back: that says nothing against trying again."""
     is_taken = segment.failure is not None and segment.failure.kind is FailureKind.PREEMPTED
     return segment.state is SegmentState.PAUSED and is_taken
+
+
+def was_taken_back(segment: Segment) -> bool:
+    """Out of its place's queue, before its turn, because the run would rather begin elsewhere."""
+    is_unmet = segment.failure is not None and segment.failure.kind is FailureKind.CAPACITY
+    return segment.state is SegmentState.CANCELLED and is_unmet
 
 
 def time_spent(segments: Sequence[Segment]) -> timedelta:

@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 from elias.domain.label import Label
 from elias.domain.offer import Offer
 from elias.domain.plan import NotTaken, Plan, PlannedSegment
+from elias.domain.run import Segment
 from elias.services.planner.explain import explained
 from elias.services.planner.outlook import Outlook, place_name
 from elias.services.planner.problem import SHORTEST, Problem, RunAsk
@@ -23,6 +24,8 @@ from elias.units import FREE, Money, rfc3339
 LONGEST_WAIT = timedelta(hours=1)
 """Before it is planned again: prices, quotas and the user's mind may have changed."""
 AS_LIKELY_AS_NOT = 0.5
+TURN = timedelta(hours=6)
+"""On a place that is free and has no quota, such as this machine: then whoever waits for it comes first."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -106,7 +109,9 @@ def _fitted(ask: Ask, plan: Plan) -> PlannedSegment:
     segment = plan.segments[0]
     offer, spans = segment.offer, [span for span in (segment.span, ask.span) if span is not None]
     if not is_paid(offer) and offer.left is None and all(other.offer is offer for other in plan.segments):
-        spans = [span for span in (offer.longest, ask.span) if span is not None]
+        # one that has a deadline takes turns: another one's may be nearer
+        turn = TURN if plan.deadline is not None else None
+        spans = [span for span in (offer.longest, ask.span, turn) if span is not None]
     span = max(min(spans), offer.shortest) if spans else None
     if not is_paid(offer) or span is None:
         return replace(segment, span=span)
@@ -117,7 +122,15 @@ def _only_queues(offer: Offer, outlook: Outlook) -> bool:
     """Behind another run, where waiting costs nothing: there it is begun the moment the other one ends."""
     name = place_name(offer.backend, offer.variant)
     is_behind = any(commitment.place == name for commitment in outlook.commitments)
-    return is_behind and not is_paid(offer) and offer.left is None
+    return is_behind and not is_paid(offer) and offer.left is None and not offer.refused
+
+
+def begins_elsewhere(plan: Plan, segment: Segment) -> bool:
+    """Whether the plan begins now, and not where that segment was sent."""
+    if not plan.segments or plan.wait_until is not None:
+        return False
+    offer = plan.segments[0].offer
+    return (offer.backend, offer.variant or None) != (segment.backend, segment.offer or None)
 
 
 def is_paid(offer: Offer) -> bool:

@@ -128,6 +128,14 @@ class RunFolder:
         """Raises DigestMismatch naming the first file that is changed, missing or extra."""
         self.verify_adapter_in(self.outputs(number), result)
 
+    def is_whole(self, segment: Segment) -> bool:
+        """An adapter that was damaged since it came home is made again, from the newest checkpoint."""
+        try:
+            self.verify_adapter(segment.number, belonging(self.result(segment.number), segment, self))
+        except (VerificationError, StoreError):
+            return False
+        return True
+
     @staticmethod
     def verify_adapter_in(out: Path, result: Result) -> None:
         """The same for any folder that has the shape of `out/`."""

@@ -27,7 +27,14 @@ def offers_of(places: Mapping[str, Backend], need: Need, now: datetime) -> Itera
                 raise
             found = [refused_place(name, NO_ANSWER, f"it does not answer: {error.what}", now + ASK_AGAIN)]
         for offer in found:
-            yield offer, place
+            yield _asked_later(offer, now), place
+
+
+def _asked_later(offer: Offer, now: datetime) -> Offer:
+    """One that still refuses when that should have passed, as after a clock was set, is not asked without a pause."""
+    if not offer.refused or offer.refused_until is None or offer.refused_until > now:
+        return offer
+    return replace(offer, refused_until=now + ASK_AGAIN)
 
 
 def before_money(plan: Plan, offers: Sequence[Offer]) -> Plan:

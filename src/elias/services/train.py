@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from elias.domain.corpus import Corpus
 from elias.domain.offer import Offer
 from elias.domain.plan import Plan, PlannedSegment
 from elias.domain.run import Run, RunState, Segment, SegmentState, Wish
-from elias.errors import BackendError, DiskFull, EliasError, OverBudget, StoreError, VerificationError
+from elias.errors import BackendError, DiskFull, EliasError, OverBudget
 from elias.ports.backend import Backend, Bundle, NeedsLease, Status
 from elias.ports.durable import Steps
 from elias.ports.stores import BlobStore, CorpusStore, RunStore
@@ -37,7 +38,7 @@ from elias.services.next_move import (
     time_left,
     why_it_ended,
 )
-from elias.services.plan import Ask, next_segment
+from elias.services.plan import Ask, begins_elsewhere, next_segment
 from elias.services.planner.outlook import Outlook, plan_ahead
 from elias.services.run_folder import CORPUS, TRAINER, RunFolder, belonging, disk_errors, file_input, with_base_digest
 from elias.services.run_share import ALONE, RunShare
@@ -151,7 +152,7 @@ class Coordinator:
             case GoOn(segment):
                 runs.update(run_id, state=RunState.RUNNING, reason=None, node=self.means.node)
                 return {"do": "segment", "segment": segment.number}
-            case Finish(segment) if self._is_whole(run, segment):
+            case Finish(segment) if self._folder(run).is_whole(segment):
                 return {"do": "finish", "segment": segment.number}
             case Finish(segment):
                 return self._begin(run, segments, segment.number + 1)
@@ -194,8 +195,8 @@ class Coordinator:
     def follow(self, run_id: str, number: int) -> dict[str, Any]:
         run, segment = self._run_and_segment(run_id, number)
         try:
-            held = self.means.purse.held(segment.key)
-            return self.follower.follow(self._backend(run, segment), segment, held).to_record()
+            held, in_vain = self.means.purse.held(segment.key), partial(self._is_in_vain, run, segment)
+            return self.follower.follow(self._backend(run, segment), segment, held, in_vain).to_record()
         except EliasError as error:
             failure, is_final = failure_of(error), segment.sent_at is None
             return Status(state=SegmentState.FAILED, failure=failure, cost_is_final=is_final).to_record()
@@ -351,14 +352,14 @@ class Coordinator:
             folder.verify_adapter(segment.number, belonging(result, segment, folder))
         return ended
 
-    def _is_whole(self, run: Run, segment: Segment) -> bool:
-        """An adapter that was damaged since it came home is made again, from the newest checkpoint."""
-        folder = self._folder(run)
+    def _is_in_vain(self, run: Run, segment: Segment) -> bool:
+        """Whether a segment that waits for its turn would begin elsewhere, had it not been sent there."""
+        earlier = [s for s in self.means.runs.segments(run.id) if s.number < segment.number]
         try:
-            folder.verify_adapter(segment.number, belonging(folder.result(segment.number), segment, folder))
-        except (VerificationError, StoreError):
+            plan = self._plan(run, earlier, self.means.corpora.get(run.corpus), self.means.purse.left(run))
+        except EliasError:  # a place does not answer: it keeps its turn
             return False
-        return True
+        return begins_elsewhere(plan, segment)
 
     def _nowhere(self, run: Run, plan: Plan, capped: AtCap | None) -> dict[str, Any]:
         """Wait where a cap or a quota will change by itself; at a cap that stays, pause until somebody raises it."""
@@ -371,8 +372,7 @@ class Coordinator:
         return {"do": "end"}
 
     def _fail(self, run_id: str, error: EliasError) -> None:
-        kind = failure_of(error).kind
-        self.means.runs.update(run_id, state=RunState.FAILED, reason=one_line(error), failure=kind)
+        self.means.runs.update(run_id, state=RunState.FAILED, reason=one_line(error), failure=failure_of(error).kind)
 
     def _wait(self, run: Run, until: Any, reason: str | None) -> dict[str, Any]:
         self.means.runs.update(run.id, state=RunState.WAITING, reason=reason)

@@ -77,6 +77,7 @@ def places(draw: st.DrawFn, name: str) -> Place:
         failure_rate=draw(st.sampled_from([0.0, 0.05])) if is_risky else 0.0,
         needs_encryption=draw(st.booleans()),
         refused=draw(st.sampled_from([None, None, None, None, "no"])),
+        refused_until=draw(st.none() | st.integers(1, 10).map(lambda hours: NOW + hours * HOUR)),
     )
 
 

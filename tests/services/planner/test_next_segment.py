@@ -8,11 +8,11 @@ from datetime import timedelta
 import pytest
 
 from elias.domain.label import Label
-from elias.domain.offer import Offer
-from elias.domain.run import Bounds, Run
+from elias.domain.offer import Offer, refused_place
+from elias.domain.run import Bounds, Run, Segment
 from elias.domain.speed import Estimate, Overheads
 from elias.services.estimate import Forecast
-from elias.services.plan import Ask, next_segment
+from elias.services.plan import TURN, Ask, begins_elsewhere, next_segment
 from elias.services.planner.outlook import Outlook, Sight, queue_problem
 from elias.services.planner.queue import plan_queue
 from elias.testing.nouns import a_run
@@ -75,6 +75,50 @@ def test_it_waits_for_free_hours_that_are_still_in_time_and_plans_again_within_t
     )
     soon = replace(ahead, run=replace(ahead.run, bounds=replace(ahead.run.bounds, by=days(2))))
     assert next_segment(ask(soon), soon).segments[0].offer is RENTED
+
+
+def test_a_refusal_that_passes_is_waited_for_while_it_is_in_time_and_then_paid_around():
+    held = replace(LOCAL, refused="inference needs this machine", refused_until=NOW + HOUR / 2)
+    ahead = replace(outlook(budget=Money.usd(20), by=days(4)), sights=[sight(held, 600, 240), sight(RENTED, 30, 240)])
+    plan = next_segment(ask(ahead), ahead)
+    assert plan.wait_until == NOW + HOUR / 2 and plan.segments[0].offer is held
+    late = replace(ahead, run=replace(ahead.run, bounds=replace(ahead.run.bounds, by=days(1.6))))
+    parts = [(s.offer.backend, s.starts_at) for s in next_segment(ask(late), late).segments]
+    assert {backend for backend, _ in parts} == {"local", "sagemaker"}
+    assert all(starts >= NOW + HOUR / 2 for backend, starts in parts if backend == "local")
+    hurry = replace(ahead, run=replace(ahead.run, bounds=replace(ahead.run.bounds, by=NOW + 3 * HOUR)))
+    assert next_segment(ask(hurry), hurry).segments[0].offer is RENTED
+
+
+def test_of_a_place_that_never_answered_nothing_is_expected():
+    unknown = refused_place("kaggle", "no answer", "it does not answer", NOW + HOUR / 2)
+    ahead = replace(outlook(by=days(4)), sights=[sight(unknown, 1, 24), sight(LOCAL, 600, 24)])
+    assert next_segment(ask(ahead), ahead).segments[0].offer is LOCAL
+    alone = replace(ahead, sights=[sight(unknown, 1, 24)])
+    plan = next_segment(ask(alone), alone)
+    assert plan.segments == () and plan.wait_until == NOW + HOUR / 2
+
+
+def test_runs_with_a_deadline_take_turns_on_this_machine():
+    ahead = replace(outlook(by=days(4)), sights=[sight(LOCAL, 600, 240)])
+    plan = next_segment(ask(ahead), ahead)
+    assert plan.segments[0].span == TURN and plan.is_in_time
+
+
+def test_a_segment_in_a_queue_is_in_vain_only_where_the_run_could_begin_elsewhere_now():
+    ahead = replace(outlook(by=days(4)), sights=[sight(LOCAL, 600, 240)])
+    plan = next_segment(ask(ahead), ahead)
+    waits = Segment(run="r", number=1, backend="kaggle")
+    assert begins_elsewhere(plan, waits)
+    assert not begins_elsewhere(plan, replace(waits, backend="local"))
+    assert not begins_elsewhere(replace(plan, wait_until=NOW + HOUR), waits)
+    assert not begins_elsewhere(replace(plan, segments=()), waits)
+
+
+def test_no_more_work_is_reckoned_as_lost_than_there_is():
+    ahead = replace(outlook(), sights=[sight(KAGGLE, 1, 60)], checkpoint_every=HOUR)
+    [place] = ahead.problem().places
+    assert place.loss == timedelta(minutes=1)
 
 
 def test_no_money_is_spent_on_a_run_that_it_does_not_suffice_for():

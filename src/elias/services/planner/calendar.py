@@ -73,8 +73,9 @@ class Calendar:
             self.left[period] -= end - start
 
     def openings(self, place: Place) -> list[Opening]:
-        """In order of time, cut where a quota refreshes, a window closes, or all sessions are taken."""
-        spans = [(o, c, p) for o, c, p in self.periods[place.key] if p is None or self.left[p] > 0]
+        """In order of time, cut where a refusal passes, a quota refreshes, a window closes, or all are taken."""
+        opens = self.at(place.takes_from) if place.takes_from else 0
+        spans = [(max(o, opens), c, p) for o, c, p in self.periods[place.key] if p is None or self.left[p] > 0]
         if place.windows:
             windows = [(self.at(w.opens), self.at(w.closes)) for w in place.windows]
             spans = [(max(o, a), min(c, b), p) for o, c, p in spans for a, b in windows]

@@ -101,7 +101,8 @@ def label_forbids(label: Label, offer: Offer) -> str | None:
 def why_never(place: Place, ask: RunAsk) -> str | None:
     """What no waiting would change."""
     offer = place.offer
-    if offer.refused:
+    # a refusal that passes only closes it until then; of a place that never answered there is nothing to plan with
+    if offer.refused and (offer.refused_until is None or not offer.memory_bytes):
         return offer.refused
     if forbidden := label_forbids(ask.label, offer):
         return forbidden

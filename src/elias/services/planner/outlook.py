@@ -77,7 +77,7 @@ class Outlook:
             refill=sight.refill,
             # a rate that nobody has seen is not planned with
             failure_rate=reliability.failure_rate if reliability.segments else 0.0,
-            loss=self.checkpoint_every,
+            loss=min([self.checkpoint_every, *_remaining(sight.forecast)]),
             # several instance types of one account have a quota each
             sessions=name if sight.offer.variant else None,
         )
@@ -97,12 +97,13 @@ def queue_problem(outlooks: Sequence[Outlook], weekly_money: Money | None = None
         own = outlook.problem()
         if own is None:
             continue
-        takes = {place.key for place in own.places if place.offer.refused is None}
+        takes = {place.key for place in own.places if place.offer.refused is None or place.offer.refused_until}
         paces = {name: pace for name, pace in own.runs[0].paces.items() if name in takes}
         asks.append(replace(own.runs[0], paces=paces))
         for place in own.places:
-            # one run's refusal is not another's
-            places.setdefault(place.key, replace(place, offer=replace(place.offer, refused=None)))
+            # one run's refusal is not another's, but for one that passes: that is the place's own
+            refused = place.offer.refused if place.offer.refused_until else None
+            places.setdefault(place.key, replace(place, offer=replace(place.offer, refused=refused)))
     now = min(outlook.now for outlook in outlooks)
     return Problem(now=now, places=tuple(places.values()), runs=tuple(asks), weekly_money=weekly_money)
 
@@ -110,6 +111,11 @@ def queue_problem(outlooks: Sequence[Outlook], weekly_money: Money | None = None
 def _pace(forecast: Forecast) -> Pace:
     told = forecast.overheads
     return Pace(step=forecast.step, start_up=told.start_up.plus(told.checkpoint))
+
+
+def _remaining(forecast: Forecast) -> list[timedelta]:
+    """No more is ever lost than there is to do."""
+    return [] if forecast.remaining is None else [timedelta(seconds=forecast.remaining.high)]
 
 
 def place_name(backend: str, variant: str | None) -> str:

@@ -50,6 +50,13 @@ class Place:
         return self.name or "/".join(filter(None, (self.offer.backend, self.offer.variant)))
 
     @property
+    def takes_from(self) -> datetime | None:
+        """When a segment may start there at the earliest, where its place refuses for now; None is at once."""
+        offer = self.offer
+        until = offer.refused_until if offer.refused else None
+        return until + offer.start_delay + self.upload if until else None
+
+    @property
     def quota_key(self) -> str:
         return self.quota or self.offer.backend
 

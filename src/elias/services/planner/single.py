@@ -107,6 +107,8 @@ def to_plan(setting: Setting, found: Found, *, is_in_time: bool) -> Plan:
         bound=Money(found.bound) if is_in_time else None,
     )
     begins = segments[0].starts_at - begin_delay(segments[0], setting)
+    if (until := segments[0].offer.refused_until) is not None and segments[0].offer.refused:
+        begins = max(begins, until)
     if begins > setting.problem.now:
         return replace(plan, wait_until=begins, reason=waits_for(plan))
     return plan

@@ -40,7 +40,7 @@ class LikeKaggle(SimulatedPlace):
 
     def quota(self) -> Quota:
         self._reach("quota")
-        self._advance()
+        self.advance()
         return self._quota(self.clock.now())
 
     def room(self, session: Session, at: datetime) -> datetime | None:
@@ -156,12 +156,20 @@ class LikeSageMaker(SimulatedPlace):
 
 @dataclass(kw_only=True)
 class LikeThisMachine(SimulatedPlace):
-    """One GPU that inference wants for hours: training pauses then, with a checkpoint, and waits for it to be free."""
+    """One GPU that inference wants for hours: training pauses then, with a checkpoint, and its offer is refused.
+
+    As on a real one nobody is told when inference will have done; one that waits for its turn then is handed back.
+    """
 
     gpu: str = "NVIDIA GeForce RTX 3060"
+    calm: timedelta = HOUR
+    """While it is held it says that asking again is worth it after so long."""
 
     def now_offers(self, need: Need) -> Sequence[Offer]:
-        return [self._offer()]
+        now = self.clock.now()
+        if spell_at(self.world.inference(), now) is None:
+            return [self._offer()]
+        return [replace(self._offer(), refused="inference needs this machine", refused_until=now + self.calm)]
 
     def room(self, session: Session, at: datetime) -> datetime | None:
         free = session.submitted_at
@@ -173,8 +181,15 @@ class LikeThisMachine(SimulatedPlace):
         return None
 
     def turns(self, now: datetime) -> Iterator[datetime]:
-        busy = spell_at(self.world.inference(), now)
-        yield busy.ends if busy else now + HOUR
+        later = next_spell(self.world.inference(), now)
+        yield later.begins if later else now + HOUR
+
+    def advance(self) -> None:
+        super().advance()
+        now = self.clock.now()
+        if spell_at(self.world.inference(), now) is not None:
+            for session in list(self.waiting()):
+                self.sessions[session.key] = replace(session, cancelled_at=now, made_way=True)
 
     def begin_now(self, session: Session, at: datetime) -> None:
         self.begin(session, at)

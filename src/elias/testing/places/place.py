@@ -80,14 +80,14 @@ class SimulatedPlace:
 
     def offers(self, need: Need) -> Sequence[Offer]:
         self._reach("offers")
-        self._advance()
+        self.advance()
         found = self.now_offers(need)
         self.trouble.after(self.name, "offers")
         return found
 
     def submit(self, key: str, bundle: Bundle, offer: Offer) -> str:
         self._reach("submit")
-        self._advance()
+        self.advance()
         if key not in self.sessions:
             session = Session(
                 key=key,
@@ -98,7 +98,7 @@ class SimulatedPlace:
             )
             self.admit(session, offer)
             self.sessions[key] = session
-            self._advance()
+            self.advance()
         self.trouble.after(self.name, "submit")
         return key
 
@@ -108,7 +108,7 @@ class SimulatedPlace:
             self._reach("poll")
         except BackendError as error:
             return self._as_last_known(handle, error)
-        self._advance()
+        self.advance()
         session, now = self.sessions.get(handle), self.clock.now()
         if session is None:
             message = f"{self.name} knows no segment {handle!r}"
@@ -143,7 +143,7 @@ class SimulatedPlace:
 
     def cancel(self, handle: str) -> None:
         self._reach("cancel")
-        self._advance()
+        self.advance()
         session, now = self.sessions.get(handle), self.clock.now()
         if session is not None and not session.state(now).is_final:
             self.sessions[handle] = replace(session, cancelled_at=now)
@@ -160,14 +160,14 @@ class SimulatedPlace:
 
     def billed(self, since: datetime, until: datetime) -> Mapping[str, Money]:
         """All that it ever charged, by key; of the sessions that have ended."""
-        self._advance()
+        self.advance()
         now = self.clock.now()
         ended = {key: session for key, session in self.sessions.items() if session.state(now).is_final}
         return {key: cost for key, session in ended.items() if (cost := self.cost(session, now)) > FREE}
 
     def next_change(self, handle: str) -> datetime | None:
         """When a poll may say something else than now; None for what it does not know."""
-        self._advance()
+        self.advance()
         session, now = self.sessions.get(handle), self.clock.now()
         if session is None:
             return None
@@ -202,7 +202,7 @@ class SimulatedPlace:
     def speed(self, job: Job, offer: Offer) -> TrueSpeed:
         return self.truth(job, offer)
 
-    def _advance(self) -> None:
+    def advance(self) -> None:
         """Begin what waited, at the moments at which it could, oldest first."""
         while True:
             rooms = [(self.room(session, self.clock.now()), session) for session in self.waiting()]

@@ -64,6 +64,8 @@ class Session:
     """None while it waits for its turn."""
     terms: Terms | None = None
     cancelled_at: datetime | None = None
+    made_way: bool = False
+    """Handed back before its turn, because inference came."""
 
     @property
     def total(self) -> int:
@@ -78,6 +80,8 @@ class Session:
         return ends if self.cancelled_at is None else min(ends, max(self.cancelled_at, self.begins_at))
 
     def state(self, now: datetime) -> SegmentState:
+        if self.made_way:
+            return SegmentState.PAUSED
         if self.begins_at is None or (self.ends_at is not None and now < self.begins_at):
             return SegmentState.CANCELLED if self.cancelled_at is not None else SegmentState.PENDING
         assert self.ends_at is not None
@@ -90,6 +94,9 @@ class Session:
         return SegmentState.DONE if self._finishes else SegmentState.PAUSED
 
     def failure(self, now: datetime) -> SegmentFailure | None:
+        if self.made_way or (self.state(now) is SegmentState.PAUSED and self._yields):
+            message = "it made way: inference needs this machine"
+            return SegmentFailure(kind=FailureKind.PREEMPTED, message=message, fix="nothing: it goes on by itself")
         if self.state(now) is not SegmentState.FAILED:
             return None
         return SegmentFailure(kind=FailureKind.PREEMPTED, message="its machine was taken away", fix="elias run resume")
@@ -132,7 +139,7 @@ class Session:
         _write(into / "events.jsonl", lines)
         if kept > self.start_step:
             write_checkpoint(into / _path(kept), self.job.run, kept)
-        if self.state(now) in (SegmentState.DONE, SegmentState.PAUSED):
+        if self.state(now) in (SegmentState.DONE, SegmentState.PAUSED) and not self.made_way:
             if self.state(now) is SegmentState.DONE:
                 _write(into / ADAPTER, _adapter(self.job.run, kept))
             _write(into / "result.json", to_json(self._result(kept)))

@@ -80,6 +80,19 @@ class SpotProcess:
         return found
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Inference:
+    """When it wants this machine's GPU: office hours of so many days a week, and a share of the evenings."""
+
+    days: int = 5
+    opens: float = 9.0
+    off: float = 1.0
+    """Hours by which it may begin sooner or later."""
+    hours: tuple[float, float] = (8.0, 10.0)
+    evenings: float = 0.3
+    """The share of evenings, from 20:30 to 22:00."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class World:
     """Every answer depends on the seed and the question alone, never on what was asked before."""
@@ -87,6 +100,7 @@ class World:
     seed: int
     weeks: int = 8
     spot: SpotProcess = SpotProcess()
+    busy: Inference = Inference()
     _kept: dict[str, list[Spell]] = field(default_factory=dict)
     _prices: dict[str, Sequence[float]] = field(default_factory=dict)
     _moments: dict[str, list[datetime]] = field(default_factory=dict)
@@ -132,15 +146,15 @@ class World:
         return self._moments[pool][later] if later < len(self._moments[pool]) else None
 
     def inference(self) -> Sequence[Spell]:
-        """When inference has this machine's GPU: office hours, begun and ended up to an hour off, and some evenings."""
+        """When inference has this machine's GPU."""
         if "inference" not in self._kept:
             drawn, found = self.random("inference"), list[Spell]()
             for day in range((self.end - START).days):
                 midnight = START + timedelta(days=day)
-                off, length = drawn.uniform(-1, 1), drawn.uniform(8, 10)
-                evening = drawn.random() < 0.3
-                if midnight.weekday() < 5:
-                    begins = midnight + (9 + off) * HOUR
+                off, length = drawn.uniform(-self.busy.off, self.busy.off), drawn.uniform(*self.busy.hours)
+                evening = drawn.random() < self.busy.evenings
+                if midnight.weekday() < self.busy.days:
+                    begins = midnight + (self.busy.opens + off) * HOUR
                     found.append(Spell(begins, begins + length * HOUR))
                 if evening:
                     found.append(Spell(midnight + 20.5 * HOUR, midnight + 22 * HOUR))
