@@ -53,7 +53,7 @@ SCARCITIES: Mapping[str, Scarcity] = {
         inference=Inference(days=7, opens=8.0, off=0.5, hours=(15.0, 16.0), evenings=0.0),
     ),
 }
-"""With 50 runs in 8 weeks free hours suffice twice over in the one; in the other there are fewer than are wanted."""
+"""With 50 runs in 8 weeks free hours mostly suffice in the one; in the other there are fewer than are wanted."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

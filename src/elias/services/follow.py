@@ -75,8 +75,7 @@ class Follower:
                 backend.cancel(_handle(segment))
             elif status.state is SegmentState.PENDING and self.clock.now() >= queued + LONGEST_QUEUE:
                 queued = self.clock.now()
-                if taken_back := is_in_vain():
-                    backend.cancel(_handle(segment))
+                taken_back = is_in_vain() and _is_taken_back(backend, segment)
             self._pause(self.poll_every)
 
     def wait(self, run_id: str, until: datetime, heeds: Container[Wish] = (Wish.GO,)) -> None:
@@ -151,6 +150,15 @@ def failure_of(error: EliasError) -> SegmentFailure:
     )
     kind = next((kind for error_type, kind in kinds if isinstance(error, error_type)), FailureKind.USER)
     return SegmentFailure(kind=kind, message=error.what, fix=error.fix)
+
+
+def _is_taken_back(backend: Backend, segment: Segment) -> bool:
+    """Else it keeps its turn: the place did not answer."""
+    try:
+        backend.cancel(_handle(segment))
+    except BackendError:
+        return False
+    return True
 
 
 def _unmet(segment: Segment) -> SegmentFailure:
