@@ -116,7 +116,8 @@ class Simulation:
         """Until when the run's wait or its segment has no news; never past a moment at which all look up."""
         now = self.clock.now()
         wake = min((at for at in self.wakes if at > now), default=None)
-        if (until := self.patience.get(key)) is not None:
+        if (waits := self.patience.get(key)) is not None:
+            until = waits - self.node_clock.skew  # the node's clock may be set while it waits
             return min(until, wake) if wake else until
         segments = self.open.runs.segments(key)
         if not segments or segments[-1].state.is_final or segments[-1].handle is None:
@@ -222,8 +223,7 @@ class _Patient:
     def step(self, name: str, function: Callable[..., Any], *arguments: Any) -> Any:
         if name == "wait":
             run, until = arguments
-            until_true = datetime.fromisoformat(until) - self._simulation.node_clock.skew
-            self._simulation.patience[run] = until_true
+            self._simulation.patience[run] = datetime.fromisoformat(until)
         try:
             return self._steps.step(name, function, *arguments)
         finally:

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -134,8 +133,6 @@ class Coordinator:
                 continue
             failures = failures + 1 if ended else 0
 
-    # The steps
-
     def plan_next(self, run_id: str, failures: int) -> dict[str, Any]:
         run, segments = self.means.runs.get(run_id), self.means.runs.segments(run_id)
         for settled in self.means.purse.settle_late(run, segments, lambda: self.means.backends(run.strategy)):
@@ -195,7 +192,7 @@ class Coordinator:
     def follow(self, run_id: str, number: int) -> dict[str, Any]:
         run, segment = self._run_and_segment(run_id, number)
         try:
-            held, in_vain = self.means.purse.held(segment.key), partial(self._is_in_vain, run, segment)
+            held, in_vain = self.means.purse.held(segment.key), lambda: self._is_in_vain(run, segment)
             return self.follower.follow(self._backend(run, segment), segment, held, in_vain).to_record()
         except EliasError as error:
             failure, is_final = failure_of(error), segment.sent_at is None
