@@ -36,6 +36,8 @@ ENDLESS = {
     "limits": Limits(checkpoint_every_s=0.2),
 }
 """What is submitted to be ended by something else than its work."""
+CHECKPOINT = "checkpoint-*.pack"
+"""What lies in a session's output when it has its first checkpoint."""
 LONG = (
     "test_a_final_state_stays",
     "test_cancelling_keeps_the_checkpoint",

@@ -12,7 +12,7 @@ from elias.errors import InputError, NotFound
 from elias.testing.fake_trainer import fake_base
 from elias.testing.kaggle_emulator import FaultKind
 from elias_trainer.contract import FailureKind, Limits, Recipe
-from tests.adapters.kaggle.conftest import ENDLESS
+from tests.adapters.kaggle.conftest import CHECKPOINT, ENDLESS
 
 
 def test_a_dataset_that_is_slow_is_waited_for(place: Any) -> None:
@@ -140,7 +140,7 @@ def test_a_file_that_kaggle_itself_has_damaged_fails_the_segment_and_the_whole_c
 def test_a_session_that_is_ended_from_outside_is_preempted_and_its_newest_checkpoint_comes_home(
     kind: FaultKind, place: Any
 ) -> None:
-    place.fault(kind, "SaveKernel", seconds=2.5)
+    place.fault(kind, "SaveKernel", seconds=1, once=CHECKPOINT)
     place.submit(**ENDLESS)
     ended = place.ended()
     assert ended.state is SegmentState.FAILED
@@ -153,7 +153,7 @@ def test_a_session_that_is_ended_from_outside_is_preempted_and_its_newest_checkp
 
 @pytest.mark.slow
 def test_a_session_that_breaks_keeps_its_checkpoint(place: Any) -> None:
-    place.fault(FaultKind.SESSION_ERROR, "SaveKernel", seconds=2.5)
+    place.fault(FaultKind.SESSION_ERROR, "SaveKernel", seconds=1, once=CHECKPOINT)
     place.submit(**ENDLESS)
     ended = place.ended()
     assert ended.failure is not None and ended.failure.kind is FailureKind.INFRASTRUCTURE

@@ -49,5 +49,5 @@ def test_the_shipped_notebook_runs_as_it_is_and_shows_its_cells(
     place.backend = make_backend(template=None)
     place.submit(label=Label.PRIVATE)
     assert place.ended().state is SegmentState.DONE
-    [page] = place.emulated.disk.root.glob("kernels/ada/*/versions/1/kaggle/working/__notebook__.ipynb")
+    [page] = place.emulated.disk.root.glob("kernels/ada/*/versions/*/kaggle/working/__notebook__.ipynb")
     assert "the trainer left with exit code 0" in page.read_text()

@@ -50,7 +50,10 @@ def test_a_push_whose_answer_is_lost_is_found_again_and_never_repeated(place: An
 
 
 @pytest.mark.slow
-def test_a_push_that_never_arrived_is_sent_again_once_that_is_clear(place: Any) -> None:
+def test_a_push_that_never_arrived_is_sent_again_once_that_is_clear(
+    place: Any, make_backend: Callable[..., KaggleBackend]
+) -> None:
+    place.backend = make_backend(settle="2s")
     place.fault(FaultKind.HTTP_500, "SaveKernel")
     place.submit()
     seen = place.until(lambda status: status.state.is_final)

@@ -97,7 +97,7 @@ def test_a_cancelled_run_leaves_nothing_on_kaggle_and_keeps_its_checkpoint(
     emulated: Beside, account: None, tmp_path: Path, script: str
 ) -> None:
     home = tmp_path / "node"
-    config = kaggle_kills.config_of(home, emulated.url, script, session_limit="4s", margin="2s")
+    config = kaggle_kills.config_of(home, emulated.url, script, session_limit="8s", margin="4s")
     with open_training(config, request_kills.parts_of(home)) as training:
         corpus = corpus_in(home)
         training.stores.corpora.add(corpus)
@@ -163,7 +163,7 @@ def test_the_real_trainer_gives_the_same_bytes_in_two_kaggle_sessions_as_in_one_
             asked = Wanted(strategy=strategy, base=BaseModel(reference="tiny"), recipe=recipe, bounds=bounds)
             run = new_run(asked, corpus, SystemClock())
             training.runs.begin(run)
-            end = time.monotonic() + 120
+            end = time.monotonic() + 600
             while not (seen := training.stores.runs.get(run.id)).state.is_final:
                 assert time.monotonic() < end and seen.state is not RunState.FAILED, seen
                 time.sleep(0.1)

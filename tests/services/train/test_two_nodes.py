@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import shutil
 import threading
+import time
 from dataclasses import replace
 from datetime import timedelta
 
@@ -71,7 +72,13 @@ def test_nothing_of_a_secret_run_is_left_in_the_store(world, files, tmp_path):
 
 def test_a_node_that_is_cut_off_lets_go_of_a_segment_that_another_has_taken(world):
     run = world.run(steps=400, base=fake_base(step_s=0.02))
-    threading.Timer(1.0, lambda: world.stores.runs.update(run.id, node="other")).start()
+
+    def take() -> None:
+        while not any(segment.state is SegmentState.RUNNING for segment in world.segments(run)):
+            time.sleep(0.02)
+        world.stores.runs.update(run.id, node="other")
+
+    threading.Thread(target=take, daemon=True).start()
     with pytest.raises(Stopping):
         world.carry(run)
     [segment] = world.segments(run)

@@ -46,4 +46,6 @@ class Fault(AnyFault):
     call: str
     """The method's name, such as `SaveKernel`; `download`, `upload` or `logs` for the plain URLs."""
     seconds: float = 5.0
+    once: str = ""
+    """A session's fault: its `seconds` begin when something in /kaggle/working matches this pattern."""
     message: str = "emulated refusal"

@@ -188,6 +188,7 @@ class Kernels:
             "limit_s": min(limit_s, left_s),
             "fault": fault.kind if fault and fault.kind in SESSION_FAULTS else None,
             "fault_s": fault.seconds if fault else 0.0,
+            "fault_once": fault.once if fault else "",
             "gpus": _gpus(body, fault),
         }
         write(version / "plan.json", plan)

@@ -119,9 +119,12 @@ def _watch(
     process: subprocess.Popen[bytes], version: Path, plan: dict[str, Any], start: float
 ) -> tuple[str, str | None] | None:
     """How the session is ended from outside; None when the code ends by itself."""
+    since = None if plan["fault_once"] else start
     while process.poll() is None:
         passed_s = time.monotonic() - start
-        if plan["fault"] and passed_s >= plan["fault_s"]:
+        if since is None and any((version / "kaggle" / "working").glob(plan["fault_once"])):
+            since = time.monotonic()
+        if plan["fault"] and since is not None and time.monotonic() - since >= plan["fault_s"]:
             return ENDINGS[plan["fault"]], f"emulated: {plan['fault']}"
         if passed_s >= plan["limit_s"]:
             return "CANCEL_ACKNOWLEDGED", "the session ran out of time"
