@@ -41,7 +41,10 @@ def test_a_token_is_good_once_and_only_its_worker_may_say_it_again(place: Place,
     first.join(token)  # its answer was lost, say
     second = join(place.url, token, "--folder", str(tmp_path / "second"))
     assert second.returncode == 2 and "used before" in second.stderr and "elias worker token" in second.stderr
-    assert [one.id for one in place.made[0].register.known()] == [first.worker]
+    first_name, first.worker = first.worker, "w-" + "0" * 10
+    with pytest.raises(NotTaken, match="used before"):
+        first.join(token)  # the same holder under another name
+    assert [one.id for one in place.made[0].register.known()] == [first_name]
     with pytest.raises(NotTaken, match="nobody here knows"):
         Hand(place, token="made-up")
 

@@ -46,7 +46,7 @@ class Register:
 
     def new_token(self, valid: timedelta) -> tuple[str, datetime]:
         """The token, which is shown once and kept nowhere, and until when it is good."""
-        token, until = secrets.token_urlsafe(24), self._clock.now() + valid
+        token, until = secrets.token_hex(24), self._clock.now() + valid
         write_whole(self._tokens / f"{_hash(token)}.json", canonical_json({"until": rfc3339(until)}))
         self._drop_old_tokens()
         return token, until
@@ -66,7 +66,7 @@ class Register:
             return "this worker was forgotten; it may join as a new one, with a new token and an empty folder"
         if not path.exists():
             return "nobody here knows this token"
-        if not self._claim(path.with_suffix(".used"), proof):
+        if not self._claim(path.with_suffix(".used"), f"{worker} {proof}"):
             return "this token was used before; each is good for one worker"
         if not (self._workers / f"{worker}.json").exists():
             if self._until(path) < self._clock.now():
@@ -136,15 +136,15 @@ class Register:
     def _until(self, path: Path) -> datetime:
         return instant(json.loads(path.read_bytes())["until"])
 
-    def _claim(self, used: Path, proof: str) -> bool:
+    def _claim(self, used: Path, who: str) -> bool:
         """Whether the token is this worker's, from now or from before."""
         scratch = used.with_name(f".{used.name}.{secrets.token_hex(4)}.part")
-        scratch.write_text(proof)
+        scratch.write_text(who)
         try:
             os.link(scratch, used)
             return True
         except FileExistsError:
-            return hmac.compare_digest(used.read_text(), proof)
+            return hmac.compare_digest(used.read_text(), who)
         finally:
             scratch.unlink()
 
