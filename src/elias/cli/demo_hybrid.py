@@ -1,4 +1,4 @@
-"""`elias demo hybrid`: one run handed from this machine to an emulated Kaggle, an emulated SageMaker, and home."""
+"""`elias demo hybrid`: one run handed from an emulated SageMaker to an emulated Kaggle, back, and home."""
 
 from __future__ import annotations
 
@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from elias.testing.kaggle_emulator import Disk
 
 CONFIG = """\
+[training]
+hybrid_without = ["local"]
+
 [backends.kaggle]
 base_url = "{kaggle}"
 poll_every = "1s"
@@ -45,7 +48,7 @@ def on_all(place: Path, training: Training) -> dict[str, Any]:
         (place / "node" / "config.toml").write_text(CONFIG.format(kaggle=kaggle.url, sagemaker=sagemaker.url))
         _walk(Walk(place=place, account=_account(place)), training, kaggle.disk)
         kernels, jobs = len(kaggle.disk.requests("SaveKernel")), len(list(sagemaker.disk.jobs()))
-    say(f"kernels pushed to Kaggle: {kernels}; jobs ordered of SageMaker: {jobs}; all else ran as a local segment")
+    say(f"kernels pushed to Kaggle: {kernels}; jobs ordered of SageMaker: {jobs}")
     return {"kernels_run": kernels, "jobs_run": jobs}
 
 
@@ -54,7 +57,7 @@ def _walk(walk: Walk, training: Training, kaggle: Disk) -> None:
     walk.run("aws", "setup", "--apply")
     segment = -(-training.steps // SEGMENTS)
     run = ["--strategy", "hybrid", "--base", training.base, "--steps", str(training.steps)]
-    run += ["--segment-steps", str(segment), "--sequence-length", "256", "--by", "25m", "--budget", "15usd"]
+    run += ["--segment-steps", str(segment), "--sequence-length", "256", "--by", "1h", "--budget", "15usd"]
     say("Kaggle's hours of this week are used up")
     walk.run("plan", *run, "--picture", "-")
     with meanwhile(partial(_begin_week, kaggle, walk.place / "node" / "runs")):

@@ -31,6 +31,7 @@ from elias_trainer.contract import Method, Objective, Precision
 
 if TYPE_CHECKING:
     from elias.domain.corpus import Corpus as Examples
+    from elias.domain.plan import Plan
     from elias.domain.run import Run
     from elias.services.runs import Wanted
     from elias.wiring.train import Training
@@ -93,8 +94,9 @@ def train(
     check_base(wanted.base, os.environ)
     with open_training(config) as training:
         found = corpus_from_data(config, training.stores, data) if data else training.stores.corpora.get(corpus)
+        plan = training.plan(wanted, found)
         check_node(config)
-        _agree(training, wanted, found, yes=yes)
+        _agree(training, wanted, found, plan, yes=yes)
         run = _begun(training, wanted, found)
         if detach:
             carry.detach(training, run, json=json)
@@ -102,12 +104,12 @@ def train(
             carry.carry_and_answer(training, run, json=json)
 
 
-def _agree(training: Training, wanted: Wanted, corpus: Examples, *, yes: bool) -> None:
+def _agree(training: Training, wanted: Wanted, corpus: Examples, plan: Plan, *, yes: bool) -> None:
     """Nothing is spent before the whole plan was seen and agreed to; nothing is begun that no place will ever take."""
     from elias.cli.plan_print import print_plan
     from elias.errors import Refused
 
-    plan, budget = training.plan(wanted, corpus), wanted.bounds.budget
+    budget = wanted.bounds.budget
     is_hopeless = not plan.segments and plan.wait_until is None
     if not plan.costs_money and budget is None and not is_hopeless:
         return

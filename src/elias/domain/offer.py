@@ -68,6 +68,13 @@ class Offer:
     """Why it cannot take this need, and what would change that; None takes it."""
     refused_until: datetime | None = None
     """When it is worth asking again, where the refusal passes by itself."""
+    is_down: bool = False
+    """Nobody answers there, and this is what it offered before that."""
+
+    @property
+    def passes_at(self) -> datetime | None:
+        """When what refuses now opens again, surely enough to plan with it: never of a place that is down."""
+        return self.refused_until if self.refused and self.memory_bytes and not self.is_down else None
 
 
 def refused_place(backend: str, accelerator: str, why: str, until: datetime | None) -> Offer:

@@ -47,7 +47,8 @@ class Guarded:
         if (hold := self._hold()) is not None:
             return self._refused(self.place.offers(need), hold.why, hold.until)
         if self.breaker is not None and (down := self.breaker.is_down()) is not None:
-            return self._refused(self._known, down.words, down.probe_at)
+            known = [replace(offer, is_down=True) for offer in self._known]
+            return self._refused(known, down.words, down.probe_at)
         self._known = self._counted(lambda: self.place.offers(need))
         if self.breaker is not None:
             self.breaker.worked()

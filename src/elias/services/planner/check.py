@@ -66,7 +66,7 @@ def _of_run(problem: Problem, ask: RunAsk, plan: Plan) -> Iterator[str]:
 
 def _of_segment(problem: Problem, ask: RunAsk, segment: PlannedSegment) -> Iterator[str]:
     place, offer = _place(problem, segment), segment.offer
-    if offer.refused and (offer.refused_until is None or segment.starts_at < offer.refused_until + offer.start_delay):
+    if offer.refused and (offer.passes_at is None or segment.starts_at < offer.passes_at + offer.start_delay):
         yield "its place refused"
     if offer.needs_encryption and (
         ask.label is Label.SECRET or (ask.label is Label.PRIVATE and not offer.seals_private)

@@ -101,8 +101,7 @@ def label_forbids(label: Label, offer: Offer) -> str | None:
 def why_never(place: Place, ask: RunAsk) -> str | None:
     """What no waiting would change."""
     offer = place.offer
-    # a refusal that passes only closes it until then; of a place that never answered there is nothing to plan with
-    if offer.refused and (offer.refused_until is None or not offer.memory_bytes):
+    if offer.refused and offer.passes_at is None:
         return offer.refused
     if forbidden := label_forbids(ask.label, offer):
         return forbidden

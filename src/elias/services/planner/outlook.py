@@ -97,12 +97,12 @@ def queue_problem(outlooks: Sequence[Outlook], weekly_money: Money | None = None
         own = outlook.problem()
         if own is None:
             continue
-        takes = {place.key for place in own.places if place.offer.refused is None or place.offer.refused_until}
+        takes = {place.key for place in own.places if place.offer.refused is None or place.offer.passes_at}
         paces = {name: pace for name, pace in own.runs[0].paces.items() if name in takes}
         asks.append(replace(own.runs[0], paces=paces))
         for place in own.places:
             # one run's refusal is not another's, but for one that passes: that is the place's own
-            refused = place.offer.refused if place.offer.refused_until else None
+            refused = place.offer.refused if place.offer.passes_at else None
             places.setdefault(place.key, replace(place, offer=replace(place.offer, refused=refused)))
     now = min(outlook.now for outlook in outlooks)
     return Problem(now=now, places=tuple(places.values()), runs=tuple(asks), weekly_money=weekly_money)

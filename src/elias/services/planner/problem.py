@@ -52,9 +52,8 @@ class Place:
     @property
     def takes_from(self) -> datetime | None:
         """When a segment may start there at the earliest, where its place refuses for now; None is at once."""
-        offer = self.offer
-        until = offer.refused_until if offer.refused else None
-        return until + offer.start_delay + self.upload if until else None
+        until = self.offer.passes_at
+        return until + self.offer.start_delay + self.upload if until else None
 
     @property
     def quota_key(self) -> str:

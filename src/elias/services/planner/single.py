@@ -107,7 +107,7 @@ def to_plan(setting: Setting, found: Found, *, is_in_time: bool) -> Plan:
         bound=Money(found.bound) if is_in_time else None,
     )
     begins = segments[0].starts_at - begin_delay(segments[0], setting)
-    if (until := segments[0].offer.refused_until) is not None and segments[0].offer.refused:
+    if (until := segments[0].offer.passes_at) is not None:
         begins = max(begins, until)
     if begins > setting.problem.now:
         return replace(plan, wait_until=begins, reason=waits_for(plan))
@@ -137,8 +137,9 @@ def begin_delay(segment: PlannedSegment, setting: Setting) -> timedelta:
 def waits_for(plan: Plan) -> str:
     first = plan.segments[0]
     cost = "free" if first.offer.hourly.micro_usd == 0 else f"for {first.expected}"
+    why = f"{first.offer.refused}; " if first.offer.refused else ""
     late = "" if plan.deadline is None else f", and in time for {plan.deadline:%a %d %b %H:%M} with {plan.chance:.0%}"
-    return f"waiting for {first.offer.backend} until {first.starts_at:%a %d %b %H:%M} UTC: {cost}{late}"
+    return f"waiting for {first.offer.backend} until {first.starts_at:%a %d %b %H:%M} UTC: {why}{cost}{late}"
 
 
 def nowhere(setting: Setting) -> Plan:
