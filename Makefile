@@ -17,7 +17,7 @@ $(VENV)/.ready: requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
 	touch $@
 
-# Tests of one file stay in one process: `make test WORKERS=1` runs them one after the other.
+# Tests of one file stay in one process, the long ones not last: `make test WORKERS=1` runs them one after the other.
 WORKERS ?= 2
 test: check
 
@@ -32,7 +32,7 @@ lint: setup
 	$(BIN)/lint-imports
 
 check: lint
-	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 demo: setup
 	$(BIN)/python demo/main_job.py
