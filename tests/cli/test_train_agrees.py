@@ -30,7 +30,8 @@ def test_a_budget_that_a_free_plan_does_not_touch_is_named_all_the_same(
     config = load()
     wanted = wanted_run(config, Asked(base="tiny", steps=20, budget=budget))
     with open_training(config) as training:
-        _agree(training, wanted, training.stores.corpora.get("latest"), yes=False)
+        found = training.stores.corpora.get("latest")
+        _agree(training, wanted, found, training.plan(wanted, found), yes=False)
     told = capsys.readouterr()
     assert told.out == "", "what train answers on stdout is the run"
     assert said in told.err and ("local" in told.err) == bool(budget)
