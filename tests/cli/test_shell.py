@@ -10,6 +10,7 @@ import select
 import shlex
 import subprocess
 import sys
+import time
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
@@ -150,6 +151,7 @@ def typed_at_a_terminal(folder: Path, body: str, keys: bytes) -> tuple[int, str]
     shown = b""
     while b"?" not in shown:
         shown += read(person)
+    time.sleep(0.5)  # Python's readline does not hear a signal between showing the prompt and waiting for keys
     os.write(person, keys)
     while chunk := read(person):
         shown += chunk
