@@ -16,6 +16,7 @@ import psutil
 import pytest
 import uvicorn
 
+from elias.adapters.backends.trainer_archive import write_trainer_archive
 from elias.adapters.clock import SystemClock
 from elias.adapters.engines.ask import answers, ask
 from elias.config import Config
@@ -36,7 +37,7 @@ from elias.web.server import bind
 from elias.wiring.corpus import corpus_from_data, open_blobs
 from elias.wiring.node import Node
 from elias.wiring.stores import Stores, open_engine, open_stores
-from elias.wiring.train import Parts, make_training, write_trainer_archive
+from elias.wiring.train import Parts, make_training
 from elias.wiring.weather import weather
 from elias.wiring.yielding import yielder
 from elias_trainer.contract import BaseModel, Digest, Recipe, digest_file

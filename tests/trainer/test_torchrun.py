@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from elias.adapters.backends.parcels import Destination, make_parcel, open_outbox
+from elias.adapters.backends.trainer_archive import write_trainer_archive
 from elias.domain.label import Label
 from elias.ports.backend import Bundle
-from elias.wiring.train import write_trainer_archive
 from elias_trainer.contract import Digest, Input, Limits, Outcome, Result, digest_file, from_json, tree_digest
 from tests.trainer.conftest import Place, until
 

@@ -8,6 +8,7 @@ import socket
 
 import uvicorn
 
+from elias.adapters.listener import listening_socket
 from elias.config import Config
 from elias.errors import EliasError, PortInUse, UserError
 from elias.web.app import make_app
@@ -54,16 +55,10 @@ def serve_node(config: Config) -> None:
 
 def bind(host: str, port: int) -> socket.socket:
     """A listening socket. Raises PortInUse naming the process where that is known."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
     try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((host, port))
-        listener.listen(128)
+        return listening_socket(host, port)
     except OSError as error:
-        listener.close()
         raise _cannot_bind(host, port, error) from error
-    return listener
 
 
 def _cannot_bind(host: str, port: int, error: OSError) -> EliasError:

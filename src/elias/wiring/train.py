@@ -5,8 +5,6 @@ from __future__ import annotations
 import logging
 import math
 import os
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,11 +13,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from elias.adapters.backends.trainer_archive import write_trainer_archive
 from elias.config.schema import Config
 from elias.domain.corpus import Corpus
 from elias.domain.plan import Plan
 from elias.domain.run import Run, Segment
-from elias.errors import ConfigError, EliasError, EngineError
+from elias.errors import ConfigError, EliasError
 from elias.ports.backend import Backend, BackendContext, HasCredentials, Listens
 from elias.ports.durable import DurableEngine
 from elias.ports.stores import BlobStore
@@ -237,18 +236,6 @@ def _node_key(config: Config) -> str | None:
     except ModuleNotFoundError as error:
         raise missing_node_package(error) from error
     return load_identity(folder).age_identity
-
-
-def write_trainer_archive(path: Path) -> None:
-    """In a process of its own: the node never imports the trainer. Raises EngineError."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "elias_trainer", "archive", "--out", str(path)]
-    made = subprocess.run(command, capture_output=True, text=True, check=False)
-    if made.returncode != 0:
-        raise EngineError(
-            f"the trainer's archive could not be written: {made.stderr.strip()[-300:]}",
-            fix="pip install --force-reinstall 'elias-node[node,train]'",
-        )
 
 
 def _settings(config: Config, name: str) -> Mapping[str, Any]:

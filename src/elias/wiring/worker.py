@@ -10,8 +10,8 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from elias.adapters.backends.found_machine import accelerator_of
+from elias.adapters.backends.trainer_archive import write_trainer_archive
 from elias.adapters.backends.worker.backend import WorkerBackend
-from elias.adapters.backends.worker.door import make_program
 from elias.adapters.backends.worker.notebook import notebook
 from elias.adapters.clock import SystemClock
 from elias.config.schema import Config
@@ -94,7 +94,8 @@ def _program_digest() -> Digest:
     """Of the program that the door gives away; the same sources give the same bytes."""
     scratch = Path(tempfile.mkdtemp(prefix="elias-worker-"))
     try:
-        return Digest(digest_file(make_program(scratch)))
+        write_trainer_archive(scratch / "worker.pyz")
+        return Digest(digest_file(scratch / "worker.pyz"))
     finally:
         shutil.rmtree(scratch)
 

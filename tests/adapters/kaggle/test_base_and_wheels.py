@@ -13,11 +13,11 @@ import pytest
 
 from elias.adapters.backends.kaggle import KaggleBackend
 from elias.adapters.backends.kaggle.notebook import as_script, template_text
+from elias.adapters.backends.trainer_archive import write_trainer_archive
 from elias.domain.run import SegmentState
 from elias.ports.backend import Bundle
 from elias.testing.bundles import Wanted, make_bundle, need_of, questions
 from elias.testing.kaggle_emulator import KaggleEmulator
-from elias.wiring.train import write_trainer_archive
 from elias_trainer.contract import (
     BaseModel,
     FailureKind,

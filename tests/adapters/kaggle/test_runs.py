@@ -146,7 +146,7 @@ def test_private_data_is_planned_for_kaggle_and_sealed_with_the_nodes_own_key(
 def test_the_real_trainer_gives_the_same_bytes_in_two_kaggle_sessions_as_in_one_piece_here(
     emulated: Beside, account: None, tmp_path: Path, script: str
 ) -> None:
-    from elias.wiring.train import write_trainer_archive
+    from elias.adapters.backends.trainer_archive import write_trainer_archive
     from elias_trainer.contract import BaseModel
 
     home = tmp_path / "node"

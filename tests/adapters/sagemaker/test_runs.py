@@ -16,6 +16,7 @@ import pytest
 import request_kills
 import sagemaker_kills
 
+from elias.adapters.backends.trainer_archive import write_trainer_archive
 from elias.adapters.clock import SystemClock
 from elias.config.schema import Budget
 from elias.domain.label import Label
@@ -28,7 +29,7 @@ from elias.testing.fake_trainer import expected_adapter
 from elias.testing.sagemaker_emulator import Fault, FaultKind, SageMakerEmulator
 from elias.units import FREE, Money
 from elias.urm import CloudTraining
-from elias.wiring.train import Training, open_training, write_trainer_archive
+from elias.wiring.train import Training, open_training
 from elias_trainer.contract import BaseModel, FailureKind, Recipe, digest_file
 
 STEPS = 24

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from elias.adapters.backends.worker.door import make_program
+from elias.adapters.backends.trainer_archive import write_trainer_archive
 from elias.adapters.backends.worker.notebook import notebook
 from elias.domain.run import SegmentState
 from elias_trainer.contract import Digest, digest_bytes, digest_file
@@ -36,7 +36,8 @@ def execute(place: Place, made: object) -> "subprocess.Popen[str]":
 
 def test_the_cell_fetches_the_worker_joins_trains_and_ends_when_the_node_says_so(place: Place, tmp_path: Path) -> None:
     backend = place.backend()
-    program = Digest(digest_file(make_program(tmp_path)))
+    write_trainer_archive(tmp_path / "worker.pyz")
+    program = Digest(digest_file(tmp_path / "worker.pyz"))
     running = execute(place, notebook(place.url, place.token(), program, "test node"))
     wait_for(lambda: len(backend.register.known()) == 1, place.said)
     handle = submit(backend, bundle_of(place))

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from elias.adapters.backends.output import read_json
 from elias.adapters.hardware import probe, threads_available
 from elias.domain.tier import GIB
 from elias.errors import BackendError, ConfigError
@@ -136,14 +137,6 @@ class Launching:
             "OMP_WAIT_POLICY": "PASSIVE",  # active waiting starves whatever else runs here
             "TOKENIZERS_PARALLELISM": "false",
         }
-
-
-def read_json(path: Path) -> dict[str, Any] | None:
-    """None while the file is not there; it is always whole."""
-    try:
-        return dict(json.loads(path.read_bytes()))
-    except FileNotFoundError:
-        return None
 
 
 def touch(path: Path) -> None:

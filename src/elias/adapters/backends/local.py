@@ -14,8 +14,8 @@ from typing import Any
 from elias.adapters.backends import making_way
 from elias.adapters.backends.bundle import refuse_by_label, verify_bundle
 from elias.adapters.backends.last_words import last_words
-from elias.adapters.backends.launching import Launching, LocalSettings, read_json, touch
-from elias.adapters.backends.output import bring_home, checkpoints, read_events, read_result
+from elias.adapters.backends.launching import Launching, LocalSettings, touch
+from elias.adapters.backends.output import bring_home, checkpoints, read_events, read_json, read_result
 from elias.adapters.backends.process import ProcessIdentity
 from elias.adapters.hardware import probe
 from elias.domain.accelerators import CPU_TFLOPS_A_CORE

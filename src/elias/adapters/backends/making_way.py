@@ -13,7 +13,7 @@ import signal
 import time
 from pathlib import Path
 
-from elias.adapters.backends.launching import read_json
+from elias.adapters.backends.output import read_json
 from elias.adapters.backends.process import ProcessIdentity
 from elias.domain.run import SegmentFailure
 from elias_trainer.contract import FailureKind, write_whole

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from elias.errors import BackendError
 from elias_trainer.contract import Result, from_json, sync_folder, write_whole
 
 _TRIES = 5
@@ -44,6 +45,25 @@ def read_events(out: Path, offset: int = 0) -> Iterator[tuple[int, Mapping[str, 
             except ValueError:
                 continue  # a line torn by a crash; the trainer numbers its events, so the gap shows
             yield offset, event
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """None while the file is not there; it is always whole."""
+    try:
+        return dict(json.loads(path.read_bytes()))
+    except FileNotFoundError:
+        return None
+
+
+def events_so_far(folder: Path, after: int) -> Iterator[Mapping[str, Any]]:
+    """Of a segment carried out elsewhere: those of a higher `seq` that came by the last look, or home at its end."""
+    place = "out" if (folder / "ended.json").exists() else "live"
+    yield from (event for _, event in read_events(folder / place) if int(event["seq"]) > after)
+
+
+def disk_error(error: OSError) -> BackendError:
+    """Of what a place keeps here."""
+    return BackendError(f"this machine's disk: {error}", fix="free some space, then: elias run resume")
 
 
 def keep_all_events(folder: Path) -> None:

@@ -20,7 +20,7 @@ from typing import Any
 from elias.adapters.backends.bundle import refuse_by_label, verify_bundle
 from elias.adapters.backends.carried import Ended, status_of
 from elias.adapters.backends.outcome import RESUME
-from elias.adapters.backends.output import bring_home, keep_all_events, read_events
+from elias.adapters.backends.output import bring_home, disk_error, events_so_far, keep_all_events, read_json
 from elias.adapters.backends.printed import other_lines
 from elias.adapters.backends.ssh.connection import Connection
 from elias.adapters.backends.ssh.machine import Machine
@@ -82,7 +82,7 @@ class SshBackend:
 
     def poll(self, handle: str) -> Status:
         folder = self._folder(handle)
-        if ended := _read_json(folder / "ended.json"):
+        if ended := read_json(folder / "ended.json"):
             return Status.from_record(ended)
         if not (folder / "order.json").exists():
             return Status.failed(FailureKind.INFRASTRUCTURE, f"{self.name} was sent no segment {handle!r}", RESUME)
@@ -90,7 +90,7 @@ class SshBackend:
         if known is not None and time.monotonic() - asked < self.settings.poll_every.total_seconds():
             return known
         with self._lock(handle):
-            if ended := _read_json(folder / "ended.json"):
+            if ended := read_json(folder / "ended.json"):
                 return Status.from_record(ended)
             try:
                 status = self._look(handle, folder)
@@ -98,7 +98,7 @@ class SshBackend:
             except EliasError as error:
                 status = self._in_trouble(handle, folder, error)
             except OSError as error:
-                status = self._in_trouble(handle, folder, _disk(error))
+                status = self._in_trouble(handle, folder, disk_error(error))
         self._last[handle] = (time.monotonic(), status)
         return status
 
@@ -108,9 +108,7 @@ class SshBackend:
 
     def events(self, handle: str, after: int) -> Iterator[Mapping[str, Any]]:
         """As of the last look."""
-        folder = self._folder(handle)
-        place = "out" if (folder / "ended.json").exists() else "live"
-        yield from (event for _, event in read_events(folder / place) if int(event["seq"]) > after)
+        yield from events_so_far(self._folder(handle), after)
 
     def fetch(self, handle: str, into: Path) -> None:
         """While it runs it is looked at first, so that the newest checkpoint there comes home."""
@@ -127,7 +125,7 @@ class SshBackend:
                 if (folder / "out").exists():
                     bring_home(folder / "out", into)
             except OSError as error:
-                raise _disk(error) from error
+                raise disk_error(error) from error
 
     def cancel(self, handle: str) -> None:
         """SIGTERM with the next look, which is now where the machine answers: it saves a checkpoint first."""
@@ -265,7 +263,7 @@ class SshBackend:
             self.poll(handle)
 
     def _forget_there(self, folder: Path) -> None:
-        order, objects = _read_json(folder / "order.json"), folder / "objects.json"
+        order, objects = read_json(folder / "order.json"), folder / "objects.json"
         sealed = json.loads(objects.read_bytes()) if order and order["sealed"] and objects.exists() else []
         if (folder / "arrived").exists():
             self._connection.ask("forget", node=self._node, segment=folder.name, sealed_objects=sealed)
@@ -285,17 +283,6 @@ def _folder_name(node: str) -> str:
     return f"{re.sub(r'[^A-Za-z0-9-]', '-', node)[:32]}-{digest_bytes(node.encode()).hex[:8]}"
 
 
-def _disk(error: OSError) -> BackendError:
-    return BackendError(f"this machine's disk: {error}", fix="free some space, then: elias run resume")
-
-
 def _started(folder: Path) -> datetime | None:
     path = folder / "started"
     return instant(path.read_text(encoding="utf-8")) if path.exists() else None
-
-
-def _read_json(path: Path) -> dict[str, Any] | None:
-    try:
-        return dict(json.loads(path.read_bytes()))
-    except FileNotFoundError:
-        return None

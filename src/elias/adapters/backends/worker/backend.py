@@ -18,18 +18,18 @@ from elias.adapters.backends.bundle import refuse_by_label, verify_bundle
 from elias.adapters.backends.carried import Ended, status_of
 from elias.adapters.backends.found_machine import accelerator_of, is_too_small, offer_of
 from elias.adapters.backends.outcome import RESUME, what_came_home
-from elias.adapters.backends.output import bring_home, keep_all_events, read_events
+from elias.adapters.backends.output import bring_home, disk_error, events_so_far, keep_all_events, read_json
 from elias.adapters.backends.parcels import Destination, make_parcel
 from elias.adapters.backends.printed import other_lines
 from elias.adapters.backends.worker.door import Door
 from elias.adapters.backends.worker.fitness import lacks
-from elias.adapters.backends.worker.inbox import Inbox, read_json
+from elias.adapters.backends.worker.inbox import Inbox
 from elias.adapters.backends.worker.register import Known, Register
 from elias.adapters.backends.worker.settings import WorkerSettings
 from elias.domain.label import Label
 from elias.domain.offer import Need, Offer
 from elias.domain.run import SegmentState
-from elias.errors import BackendError, ConfigError, DigestMismatch, EliasError, VerificationError
+from elias.errors import ConfigError, DigestMismatch, EliasError, VerificationError
 from elias.ports.backend import BackendContext, Bundle, Status
 from elias.units import instant, rfc3339
 from elias_trainer.contract import FailureKind, canonical_json, write_whole
@@ -109,7 +109,7 @@ class WorkerBackend:
                     return Status.from_record(ended)
                 return self._look(folder, trouble)
         except OSError as error:
-            raise _disk(error) from error
+            raise disk_error(error) from error
 
     def renew(self, handle: str) -> None:
         """Told to the worker with its next report, and heeded there for as long as `alone` allows."""
@@ -118,9 +118,7 @@ class WorkerBackend:
             (folder / "renewed").touch()
 
     def events(self, handle: str, after: int) -> Iterator[Mapping[str, Any]]:
-        folder = self._inbox.folder(handle)
-        place = "out" if (folder / "ended.json").exists() else "live"
-        yield from (event for _, event in read_events(folder / place) if int(event["seq"]) > after)
+        yield from events_so_far(self._inbox.folder(handle), after)
 
     def fetch(self, handle: str, into: Path) -> None:
         folder = self._inbox.folder(handle)
@@ -135,7 +133,7 @@ class WorkerBackend:
                 if (folder / "out").exists():
                     bring_home(folder / "out", into)
         except OSError as error:
-            raise _disk(error) from error
+            raise disk_error(error) from error
 
     def cancel(self, handle: str) -> None:
         self._wish(handle, "cancel")
@@ -305,7 +303,3 @@ def _kind(one: Known) -> str:
 def _started(folder: Path) -> datetime | None:
     path = folder / "started"
     return instant(path.read_text(encoding="utf-8")) if path.exists() else None
-
-
-def _disk(error: OSError) -> BackendError:
-    return BackendError(f"this machine's disk: {error}", fix="free some space, then: elias run resume")

@@ -11,17 +11,17 @@ import fcntl
 import json
 import logging
 import socket
-import subprocess
-import sys
 import threading
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
+from elias.adapters.backends.trainer_archive import write_trainer_archive
 from elias.adapters.backends.worker.inbox import Inbox
 from elias.adapters.backends.worker.register import Register
 from elias.adapters.backends.worker.settings import WorkerSettings
-from elias.errors import EngineError, MissingPackage, PortInUse
+from elias.adapters.listener import listening_socket
+from elias.errors import MissingPackage, PortInUse
 from elias.ports.backend import BackendContext
 from elias.units import instant, rfc3339
 from elias_trainer.contract import canonical_json, write_whole
@@ -132,24 +132,21 @@ class Door:
         """Made with the first question for it."""
         with self._making:
             if self._made is None:
-                self._made = make_program(self._home)
+                path = self._home / "worker.pyz"
+                write_trainer_archive(path)  # written anew: its sources may have changed
+                self._made = path
             return self._made
 
     def _bind(self) -> socket.socket:
         host, port = self._settings.host, self._settings.port
-        listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
         try:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listener.bind((host, port))
-            listener.listen(128)
+            return listening_socket(host, port)
         except OSError as error:
-            listener.close()
             table = f"[backends.{self._context.name}]"
             raise PortInUse(
                 f"the door for workers cannot listen on {host}:{port}: {error.strerror}",
                 fix=f"set port or host under {table}",
             ) from error
-        return listener
 
     def _keep_beating(self) -> None:
         closing = self._closing
@@ -162,16 +159,3 @@ class Door:
     def _beat(self, *, is_first: bool = False) -> None:
         now, since = self._context.clock.now(), None if is_first else self.open_since()
         write_whole(self._home / "door.json", canonical_json({"since": rfc3339(since or now), "beat": rfc3339(now)}))
-
-
-def make_program(home: Path) -> Path:
-    """The worker's program, written anew by the trainer in a process of its own: its sources may have changed."""
-    path = home / "worker.pyz"
-    command = [sys.executable, "-m", "elias_trainer", "archive", "--out", str(path)]
-    made = subprocess.run(command, capture_output=True, text=True, check=False)
-    if made.returncode != 0:
-        raise EngineError(
-            f"the worker's program could not be written: {made.stderr.strip()[-300:]}",
-            fix="pip install --force-reinstall 'elias-node[node,train]'",
-        )
-    return path

@@ -13,7 +13,6 @@
 from __future__ import annotations
 
 import fcntl
-import json
 import re
 import shutil
 from collections.abc import Iterator, Mapping
@@ -23,7 +22,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from elias.adapters.backends.output import link_or_copy
+from elias.adapters.backends.output import link_or_copy, read_json
 from elias.adapters.backends.parcels import open_as_it_comes, read_box
 from elias.adapters.backends.worker.register import seen_at, touch_at
 from elias.errors import BackendError, DigestMismatch
@@ -243,10 +242,3 @@ def _arriving(folder: Path, digest: str) -> Path:
     path = folder / "arriving" / digest
     path.parent.mkdir(exist_ok=True)
     return path
-
-
-def read_json(path: Path) -> dict[str, Any] | None:
-    try:
-        return dict(json.loads(path.read_bytes()))
-    except FileNotFoundError:
-        return None

@@ -20,6 +20,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from elias.adapters.backends.output import read_json
 from elias.errors import NotFound
 from elias.units import Clock, instant, rfc3339
 from elias_trainer.contract import canonical_json, write_whole
@@ -81,13 +82,13 @@ class Register:
         worker, _, secret = credential.partition(".")
         if not _WORKER.fullmatch(worker):
             return None
-        record = _read(self._workers / f"{worker}.json")
+        record = read_json(self._workers / f"{worker}.json")
         is_right = record is not None and hmac.compare_digest(record["proof"], _hash(secret))
         return worker if is_right else None
 
     def saw(self, worker: str, machine: Mapping[str, Any] | None = None) -> None:
         path = self._workers / f"{worker}.json"
-        record = _read(path)
+        record = read_json(path)
         if machine is not None and record is not None and record["machine"] != dict(machine):
             write_whole(path, canonical_json(record | {"machine": dict(machine)}))
         touch_at(self._workers / f"{worker}.seen", self._clock.now())
@@ -102,7 +103,7 @@ class Register:
 
     def machine(self, worker: str) -> Mapping[str, Any]:
         """Empty for one that is forgotten."""
-        record = _read(self._workers / f"{worker}.json")
+        record = read_json(self._workers / f"{worker}.json")
         return record["machine"] if record else {}
 
     def dismiss(self, worker: str) -> None:
@@ -120,7 +121,7 @@ class Register:
             (self._workers / f"{worker}.{ending}").unlink(missing_ok=True)
 
     def _known(self, path: Path) -> Known | None:
-        record = _read(path)
+        record = read_json(path)
         if record is None:  # it heard in this moment that it is not wanted any more
             return None
         joined = instant(record["joined_at"])
@@ -172,10 +173,3 @@ def touch_at(path: Path, at: datetime) -> None:
 
 def _hash(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _read(path: Path) -> dict[str, Any] | None:
-    try:
-        return dict(json.loads(path.read_bytes()))
-    except FileNotFoundError:
-        return None

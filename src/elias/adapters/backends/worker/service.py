@@ -30,8 +30,9 @@ from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 
 from elias.adapters.backends.found_machine import accelerator_of
+from elias.adapters.backends.output import read_json
 from elias.adapters.backends.worker.fitness import lacks
-from elias.adapters.backends.worker.inbox import Chunk, Inbox, NotYours, TooMuch, read_json
+from elias.adapters.backends.worker.inbox import Chunk, Inbox, NotYours, TooMuch
 from elias.adapters.backends.worker.register import Register
 from elias.errors import DigestMismatch, EliasError
 
