@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,7 +13,6 @@ from typing import Any
 
 import psutil
 import pytest
-import uvicorn
 
 from elias.adapters.backends.trainer_archive import write_trainer_archive
 from elias.adapters.clock import SystemClock
@@ -32,6 +30,7 @@ from elias.services.watching import Watching
 from elias.services.yielding import LOOK_EVERY
 from elias.testing.echo_engine import EchoEngine
 from elias.testing.engine_contract import wait_until
+from elias.testing.served import served
 from elias.web.app import make_app
 from elias.web.server import bind
 from elias.wiring.corpus import corpus_from_data, open_blobs
@@ -143,16 +142,12 @@ def _living(config: Config, echo: EchoEngine, clock: SystemClock) -> Iterator[Li
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         living = _make(config, stores, (echo, clock), url)
         app = make_app(living.node, token="t" * 32, is_local=True, stop=lambda: None)
-        server = uvicorn.Server(uvicorn.Config(app, log_config=None, ws="none", timeout_graceful_shutdown=2))
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
-        thread.start()
-        living.node.start()
-        wait_until(living.node.service.route.is_up)
         try:
-            yield living
+            with served(app, listener, lifespan="on"):
+                living.node.start()
+                wait_until(living.node.service.route.is_up)
+                yield living
         finally:
-            server.should_exit = True
-            thread.join()
             living.node.close()
             for process in living.trainers():
                 process.kill()

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
-import uvicorn
 
 from elias.adapters.clock import SystemClock
 from elias.adapters.engines.ask import answers, ask
@@ -21,6 +21,7 @@ from elias.services.launch import Means, Policy
 from elias.services.route import Route
 from elias.testing.echo_engine import EchoEngine
 from elias.testing.engine_contract import wait_until
+from elias.testing.served import served
 from elias.web.app import make_app
 from elias.web.gateway import Limits
 from elias.web.server import bind
@@ -46,8 +47,7 @@ Open = Callable[..., Website]
 @pytest.fixture
 def open_website(tmp_path: Path) -> Iterator[Open]:
     """Call it with the engine, the base to serve, what verifies an artifact, limits; the base is in service then."""
-    opened: list[tuple[Node, uvicorn.Server, threading.Thread]] = []
-    with open_stores(Config(home=tmp_path)) as stores:
+    with open_stores(Config(home=tmp_path)) as stores, ExitStack() as opened:
 
         def make(
             engine: InferenceEngine,
@@ -85,19 +85,13 @@ def open_website(tmp_path: Path) -> Iterator[Open]:
             )
             website = Website(url=url, node=node, service=service)
             app = make_app(node, token=TOKEN, is_local=is_local, stop=website.stopped.set, limits=limits)
-            server = uvicorn.Server(uvicorn.Config(app, log_config=None, ws="none", timeout_graceful_shutdown=2))
-            thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
-            thread.start()
-            opened.append((node, server, thread))
+            opened.callback(node.close)
+            opened.enter_context(served(app, listener, lifespan="on"))
             node.keep_alive.start()
             wait_until(service.route.is_up)
             return website
 
         yield make
-        for node, server, thread in opened:
-            server.should_exit = True
-            thread.join()
-            node.close()
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ import base64
 import json
 import re
 import socket
-import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,6 +27,7 @@ from elias.testing.kaggle_emulator.datasets import CallError, Datasets, Json
 from elias.testing.kaggle_emulator.disk import Disk
 from elias.testing.kaggle_emulator.faults import Fault, FaultKind
 from elias.testing.kaggle_emulator.kernels import Kernels
+from elias.testing.served import served
 
 TOKEN_USER = "tester"
 """Whom an access token belongs to; with a legacy key it is the key's user."""
@@ -226,28 +226,20 @@ class KaggleEmulator:
     def __init__(self, root: Path, port: int = 0) -> None:
         self.disk = Disk(root)
         self._beside: dict[str, ASGIApp] = {}
-        self._socket = socket.socket()
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self._socket.bind(("127.0.0.1", port))
-        self.url = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
+        listener = socket.create_server(("127.0.0.1", port))
+        self.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         self._own = build_app(self.disk, self.url)
-        config = uvicorn.Config(self._serve, interface="asgi3", log_level="critical", timeout_graceful_shutdown=1)
-        self._server = uvicorn.Server(config)
-        self._thread = threading.Thread(target=self._server.run, kwargs={"sockets": [self._socket]}, daemon=True)
+        self._served = served(self._serve, listener)
 
     def __enter__(self) -> Self:
-        self._thread.start()
-        while not self._server.started:
-            self._thread.join(0.01)
+        self._served.__enter__()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         _end_sessions(self.disk)
-        self._server.should_exit = True
-        self._thread.join()
-        self._socket.close()
+        self._served.__exit__(kind, error, trace)
 
     @contextmanager
     def beside(self, root: Path) -> Iterator[Beside]:
