@@ -79,6 +79,8 @@ class Plan:
     """Why `segments` is empty, or what is waited for."""
     run: str | None = None
     deadline: datetime | None = None
+    budget: Money | None = None
+    """Each segment reserves no more than is left of it by then, of spot by today's price."""
     wanted: float | None = None
     """The probability with which the deadline is to be kept."""
     is_in_time: bool | None = None
@@ -96,8 +98,9 @@ class Plan:
 
     @property
     def reserve(self) -> Money:
-        """The worst case: all spans used up, at the on-demand price."""
-        return sum((segment.reserve for segment in self.segments), FREE)
+        """The worst case: all spans used up, at the on-demand price, or its budget, at which it pauses."""
+        most = sum((segment.reserve for segment in self.segments), FREE)
+        return most if self.budget is None else min(most, self.budget)
 
     @property
     def costs_money(self) -> bool:

@@ -61,20 +61,22 @@ class Foresight:
             budget=budget,
             seen=seen,
             checkpoint_every=every,
-            commitments=tuple(self._commitments(run)),
+            commitments=tuple(self.commitments(run.id)),
         )
 
     def need(self, run: Run, corpus: Corpus) -> Need:
         size = self.blobs.path(corpus.train).stat().st_size
         return Need(base=run.base, recipe=run.recipe, label=run.label, corpus_bytes=size, instance=run.instance)
 
-    def _commitments(self, run: Run) -> Iterator[Commitment]:
+    def commitments(self, run_id: str | None = None) -> Iterator[Commitment]:
         """What other runs of this node train on now, until they are done or their segment is over; then those behind.
 
         A run that waits with a segment sent stands in a place's queue: it begins when one of those before it ends.
         """
         now, ends = self.clock.now(), dict[str, list[datetime]]()
-        runs = [other for other in self.runs.list() if other.id != run.id and run.node in (None, other.node)]
+        everyone = self.runs.list()
+        node = next((run.node for run in everyone if run.id == run_id), None)
+        runs = [other for other in everyone if other.id != run_id and node in (None, other.node)]
         for state in (RunState.RUNNING, RunState.WAITING):
             for other in sorted((other for other in runs if other.state is state), key=lambda run: run.created_at):
                 for segment in self.runs.segments(other.id)[-1:]:
@@ -89,6 +91,11 @@ class Foresight:
                         until = begins + (segment.planned_for or until - now)
                     before.append(until)
                     yield Commitment(place=place, starts_at=begins, span=until - begins, is_in_quota=True)
+
+    def busy_until(self, run: Run) -> datetime | None:
+        """When the segment under way ends; None where there is none, or nobody knows."""
+        last = self.runs.segments(run.id)[-1:]
+        return self._until(run, last[0], self.clock.now()) if last else None
 
     def _until(self, run: Run, segment: Segment, now: datetime) -> datetime | None:
         """None where it has ended, or where nobody knows when it will."""

@@ -16,7 +16,7 @@ from elias.domain.plan import NotTaken, Plan, PlannedSegment
 from elias.domain.run import Segment
 from elias.services.planner.explain import explained
 from elias.services.planner.outlook import Outlook, place_name
-from elias.services.planner.problem import SHORTEST, Problem, RunAsk
+from elias.services.planner.problem import SHORTEST, Commitment, Problem, RunAsk
 from elias.services.planner.single import plan_run
 from elias.services.silent import before_money
 from elias.units import FREE, Money, rfc3339
@@ -52,10 +52,10 @@ def _next(ask: Ask, outlook: Outlook, offers: Sequence[Offer]) -> Plan:
         return plan_segment(ask, offers)
     plan = _likeliest(problem, problem.runs[0])
     if plan.is_in_time is not True and not _is_worth_going_on(plan):
-        return _what_is_free(ask, problem, offers)
+        return _what_is_free(ask, problem, [_unpromised(offer, outlook) for offer in offers])
     if plan.wait_until is not None and not _only_queues(plan.segments[0].offer, outlook):
         return replace(plan, wait_until=min(plan.wait_until, ask.now + LONGEST_WAIT))
-    return replace(plan, segments=(_fitted(ask, plan), *plan.segments[1:]), wait_until=None, reason=None)
+    return replace(plan, segments=(_fitted(ask, plan, outlook), *plan.segments[1:]), wait_until=None, reason=None)
 
 
 def plan_segment(ask: Ask, offers: Sequence[Offer]) -> Plan:
@@ -104,24 +104,47 @@ def _what_is_free(ask: Ask, problem: Problem, offers: Sequence[Offer]) -> Plan:
     return replace(plan, segments=(), wait_until=found.wait_until, reason=reason)
 
 
-def _fitted(ask: Ask, plan: Plan) -> PlannedSegment:
+def _fitted(ask: Ask, plan: Plan, outlook: Outlook) -> PlannedSegment:
     """The first segment, no longer than the run may go on; to its end where it stays where nothing is asked for it."""
     segment = plan.segments[0]
     offer, spans = segment.offer, [span for span in (segment.span, ask.span) if span is not None]
     if not is_paid(offer) and offer.left is None and all(other.offer is offer for other in plan.segments):
         # one that has a deadline takes turns: another one's may be nearer
         turn = TURN if plan.deadline is not None else None
-        spans = [span for span in (offer.longest, ask.span, turn) if span is not None]
+        promises = [promise.starts_at for promise in _promises(offer, outlook) if promise.starts_at > segment.starts_at]
+        room = min(promises) - segment.starts_at if promises else None
+        spans = [span for span in (offer.longest, ask.span, turn, room) if span is not None]
     span = max(min(spans), offer.shortest) if spans else None
     if not is_paid(offer) or span is None:
         return replace(segment, span=span)
     return replace(segment, span=span, reserve=min(segment.reserve, offer.hourly.for_hours(span) + offer.once))
 
 
+def _unpromised(offer: Offer, outlook: Outlook) -> Offer:
+    """Without what runs that can be in time mean to take there soon."""
+    promises = _promises(offer, outlook)
+    if offer.refused or is_paid(offer) or not promises:
+        return offer
+    if offer.left is not None:
+        until = offer.refreshes_at
+        taken = sum((p.span for p in promises if until is None or p.starts_at < until), timedelta(0))
+        return replace(offer, left=max(timedelta(0), offer.left - taken))
+    first = min(promises, key=lambda promise: promise.starts_at)
+    if first.starts_at >= outlook.now + TURN:
+        return offer
+    ends = first.starts_at + first.span
+    return replace(offer, refused=f"{first.run} is to be in time with it", refused_until=ends)
+
+
+def _promises(offer: Offer, outlook: Outlook) -> list[Commitment]:
+    name = place_name(offer.backend, offer.variant)
+    return [commitment for commitment in outlook.commitments if commitment.place == name and commitment.run]
+
+
 def _only_queues(offer: Offer, outlook: Outlook) -> bool:
     """Behind another run, where waiting costs nothing: there it is begun the moment the other one ends."""
     name = place_name(offer.backend, offer.variant)
-    is_behind = any(commitment.place == name for commitment in outlook.commitments)
+    is_behind = any(commitment.place == name and not commitment.run for commitment in outlook.commitments)
     return is_behind and not is_paid(offer) and offer.left is None and not offer.refused
 
 

@@ -34,11 +34,11 @@ from elias.services.next_move import (
     newest_checkpoint,
     next_move,
     one_line,
-    time_left,
     why_it_ended,
 )
-from elias.services.plan import Ask, begins_elsewhere, next_segment
+from elias.services.plan import begins_elsewhere
 from elias.services.planner.outlook import Outlook, plan_ahead
+from elias.services.planning import Planning
 from elias.services.run_folder import CORPUS, TRAINER, RunFolder, belonging, disk_errors, file_input, with_base_digest
 from elias.services.run_share import ALONE, RunShare
 from elias.services.sending import ASK_AGAIN, Sender
@@ -89,12 +89,16 @@ class Coordinator:
         self.means = means
         self.pace = pace or Pace()
         self.follower = Follower(runs=means.runs, clock=means.clock, poll_every=self.pace.poll_every, node=means.node)
-        self.foresight = Foresight(
+        every = self.pace.checkpoint_every
+        self.planning = Planning(
+            foresight=Foresight(
+                runs=means.runs, blobs=means.blobs, clock=means.clock, checkpoint_every=every, seen=means.seen
+            ),
             runs=means.runs,
-            blobs=means.blobs,
+            corpora=means.corpora,
+            backends=means.backends,
+            purse=means.purse,
             clock=means.clock,
-            checkpoint_every=self.pace.checkpoint_every,
-            seen=means.seen,
         )
         self.sender = Sender(runs=means.runs, purse=means.purse, clock=means.clock)
 
@@ -140,6 +144,8 @@ class Coordinator:
         move = self._next(run, failures)
         if move["do"] != "segment":
             self.means.purse.let_go_next(run, segments)
+        if move["do"] in ("end", "finish"):
+            self.planning.drop(run_id)
         return move
 
     def _next(self, run: Run, failures: int) -> dict[str, Any]:
@@ -254,18 +260,16 @@ class Coordinator:
 
     def outlook(self, run: Run, segments: Sequence[Segment], corpus: Corpus, budget: Money | None) -> Outlook:
         """What the planner goes by."""
-        return self.foresight.outlook((run, segments, corpus), self.means.backends(run.strategy), budget)
+        return self.planning.outlook(run, segments, corpus, budget)
 
     def break_off(self, run_id: str, why: str) -> None:
+        self.planning.drop(run_id)
         self.means.runs.update(run_id, state=RunState.FAILED, reason=f"{why} (fix: see the node's log)")
 
     # What the steps are made of
 
     def _plan(self, run: Run, segments: Sequence[Segment], corpus: Corpus, budget: Money | None) -> Plan:
-        now = self.means.clock.now()
-        spans = [s for s in (time_left(run.bounds, segments, now), run.bounds.segment) if s is not None]
-        ask = Ask(label=run.label, now=now, span=min(spans, default=None), budget_left=budget)
-        return next_segment(ask, self.outlook(run, segments, corpus, budget))
+        return self.planning.plan(run, segments, corpus, budget)
 
     def _begin(self, run: Run, segments: Sequence[Segment], number: int) -> dict[str, Any]:
         now, purse = self.means.clock.now(), self.means.purse
@@ -273,6 +277,9 @@ class Coordinator:
         try:
             corpus = self.means.corpora.get(run.corpus)
             plan, capped = purse.choose(run, key, lambda budget: self._plan(run, segments, corpus, budget))
+            if self.planning.make_room(run, plan):
+                plan, capped = purse.choose(run, key, lambda budget: self._plan(run, segments, corpus, budget))
+            self.planning.keep(run, plan)
             if capped or not plan.segments or plan.wait_until is not None:
                 return self._nowhere(run, plan, capped)
             planned = purse.secure(run, key, plan.segments[0])
@@ -379,7 +386,7 @@ class Coordinator:
         return last.ended_at is None or self.means.clock.now() >= last.ended_at + wait
 
     def _offer(self, backend: Backend, run: Run, segment: Segment) -> Offer:
-        offers = backend.offers(self.foresight.need(run, self.means.corpora.get(run.corpus)))
+        offers = backend.offers(self.planning.foresight.need(run, self.means.corpora.get(run.corpus)))
         if not offers:
             raise BackendError(f"{segment.backend} offers nothing any more", fix=f"elias run resume {run.id}")
         offer, planned = matching_offer(offers, segment), segment.planned_for or timedelta(0)

@@ -29,15 +29,15 @@ class _Trial:
         self.lanes, self.left, self.deadline, self.budget = lanes, left, deadline, 0
         self.best: Worth | None = None
 
-    def go(self, rest: int, time: int, expected: int, reserved: int, segments: int) -> None:
+    def go(self, rest: int, time: int, expected: int, spent: int, segments: int) -> None:
         if rest == 0:
             worth = (expected, time, segments)
             self.best = worth if self.best is None else min(self.best, worth)
             return
         for lane in self.lanes:
             for steps in range(1, min(rest, lane.most_steps) + 1):
-                span, cost = lane.span(steps), reserved + lane.reserve(steps)
-                if cost > self.budget or (lane.longest is not None and span > lane.longest):
+                span, gone = lane.span(steps), spent + lane.spends(steps)
+                if spent + lane.reserve(steps) > self.budget or (lane.longest is not None and span > lane.longest):
                     continue
                 for opening in lane.openings:
                     start = max(time + lane.delay, opening.opens)
@@ -47,6 +47,6 @@ class _Trial:
                         continue
                     if opening.period:
                         self.left[opening.period] -= span
-                    self.go(rest - steps, start + span, expected + lane.expected(steps), cost, segments + 1)
+                    self.go(rest - steps, start + span, expected + lane.expected(steps), gone, segments + 1)
                     if opening.period:
                         self.left[opening.period] += span

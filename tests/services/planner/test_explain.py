@@ -89,7 +89,7 @@ def test_a_place_that_is_too_slow_or_too_dear_says_by_how_much():
         taken.offer.variant or taken.offer.backend: taken.why
         for taken in explain(places, ask(600, paces, deadline=NOW + 5 * HOUR, budget=Money.usd(20))).not_taken
     }
-    assert told["ml.p4d.24xlarge"] == "alone it would reserve $133.33, and the budget is $20.00"
+    assert told["ml.p4d.24xlarge"] == "alone it would spend $133.33, and the budget is $20.00"
     assert told["local"].startswith("alone it would be 3 days 23 h late: in time with 0%")
 
 

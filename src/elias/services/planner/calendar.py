@@ -72,9 +72,14 @@ class Calendar:
         if period and counts:
             self.left[period] -= end - start
 
-    def openings(self, place: Place) -> list[Opening]:
-        """In order of time, cut where a refusal passes, a quota refreshes, a window closes, or all are taken."""
+    def openings(self, place: Place, ready: datetime | None = None) -> list[Opening]:
+        """In order of time, cut where a refusal passes, a quota refreshes, a window closes, or all are taken.
+
+        `ready`: nothing is sent there before that.
+        """
         opens = self.at(place.takes_from) if place.takes_from else 0
+        if ready is not None:
+            opens = max(opens, self.at(ready + place.offer.start_delay + place.upload))
         spans = [(max(o, opens), c, p) for o, c, p in self.periods[place.key] if p is None or self.left[p] > 0]
         if place.windows:
             windows = [(self.at(w.opens), self.at(w.closes)) for w in place.windows]

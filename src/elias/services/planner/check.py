@@ -44,7 +44,7 @@ def check_plans(problem: Problem, plans: Sequence[Plan]) -> list[str]:
 
 
 def _of_run(problem: Problem, ask: RunAsk, plan: Plan) -> Iterator[str]:
-    free_at = problem.now
+    free_at = max(problem.now, ask.ready or problem.now)
     for number, segment in enumerate(plan.segments, 1):
         name = f"{ask.run} segment {number}"
         yield from (f"{name}: {line}" for line in _of_segment(problem, ask, segment))
@@ -54,14 +54,26 @@ def _of_run(problem: Problem, ask: RunAsk, plan: Plan) -> Iterator[str]:
     done = sum(segment.steps or 0 for segment in plan.segments)
     if plan.segments and done != ask.steps:
         yield f"{ask.run}: plans {done} of {ask.steps} steps"
-    if plan.reserve > (ask.budget or FREE):
-        yield f"{ask.run}: reserves {plan.reserve} of a budget of {ask.budget}"
+    left = ask.budget or FREE
+    for number, segment in enumerate(plan.segments, 1):
+        if segment.reserve > left:
+            yield f"{ask.run} segment {number}: reserves {segment.reserve}, and {left} of the budget is left"
+        left -= min(left, _spent(segment))
     if plan.is_in_time and ask.deadline and free_at > ask.deadline:
         yield f"{ask.run}: is said to be in time, and ends after its deadline"
     if plan.is_in_time and plan.chance is not None and plan.chance < ask.wanted:
         yield f"{ask.run}: is said to be in time with a chance of {plan.chance}, below {ask.wanted}"
     if plan.bound is not None and plan.expected < plan.bound:
         yield f"{ask.run}: costs less than the bound that no plan is below"
+
+
+def _spent(segment: PlannedSegment) -> Money:
+    """Of what it reserves, by the likely price and a quarter more."""
+    offer, span = segment.offer, segment.span or timedelta(0)
+    if offer.likely_hourly is None:
+        return segment.reserve
+    likely = 1.25 * offer.likely_hourly.micro_usd * (span / timedelta(hours=1)) + offer.once.micro_usd
+    return min(segment.reserve, Money(int(likely)))
 
 
 def _of_segment(problem: Problem, ask: RunAsk, segment: PlannedSegment) -> Iterator[str]:

@@ -102,7 +102,7 @@ def _is_always(a: Lane, b: Lane) -> bool:
 
 
 def price(lane: Lane) -> float:
-    return lane.hourly * lane.step / HOUR
+    return lane.spent_hourly * lane.step / HOUR
 
 
 def likely_price(lane: Lane) -> float:
@@ -110,7 +110,7 @@ def likely_price(lane: Lane) -> float:
 
 
 def fixed(lane: Lane) -> tuple[float, float]:
-    """Of a segment, expected and reserved; a little less, against rounding."""
+    """Of a segment, expected and spent; a little less, against rounding."""
     switch = lane.place.offer.once.micro_usd
     likely = lane.likely_hourly * lane.likely_overhead / HOUR + switch
-    return likely * (1 - 1e-9), (lane.hourly * lane.overhead / HOUR + switch) * (1 - 1e-9)
+    return likely * (1 - 1e-9), (lane.spent_hourly * lane.overhead / HOUR + switch) * (1 - 1e-9)

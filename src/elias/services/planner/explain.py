@@ -16,6 +16,8 @@ from elias.services.planner.single import NO_LIMIT, Setting, plan_run
 from elias.services.planner.task import Aim, Found
 from elias.units import FREE, Money
 
+CENT = 10_000
+"""Micro-dollars."""
 _LEAST_WANTED = 0.5
 """A chance below that is none to plan with."""
 
@@ -91,8 +93,8 @@ def why_not(setting: Setting, lane: Lane, plan: Plan) -> str:
     ask, found = setting.ask, alone(setting.task(deadline=setting.calendar.end, budget=NO_LIMIT), lane)
     if found is None:
         return f"alone it would not be done within the {setting.problem.horizon.days} days that are planned"
-    if ask.budget is not None and found.reserved > ask.budget.micro_usd:
-        return f"alone it would reserve {Money(found.reserved)}, and the budget is {ask.budget}"
+    if ask.budget is not None and found.spends > ask.budget.micro_usd:
+        return f"alone it would spend {Money(found.spends)}, and the budget is {ask.budget}"
     if ask.deadline is not None and found.end > setting.deadline:
         late = spell(timedelta(microseconds=found.end - setting.deadline))
         likely = chance(found, setting.deadline)
@@ -141,13 +143,19 @@ def _relaxations(setting: Setting) -> Iterator[tuple[float, Relaxation]]:
 
 
 def _budget_needed(setting: Setting) -> Money | None:
-    """The least that has to be reserved to be in time; None where money is not what is missing."""
+    """To be in time; None where money is not what is missing."""
     rich = replace(setting.ask, budget=Money(NO_LIMIT))
     paid = Setting.of(setting.problem, rich, setting.calendar)
     found = search(paid.task(Aim.THRIFTIEST))
-    if found is None or found.reserved <= (setting.ask.budget or FREE).micro_usd:
+    low = (setting.ask.budget or FREE).micro_usd
+    if found is None or found.needs <= low:
         return None
-    return Money(found.reserved)
+    low, high = max(low, found.spends - 1), found.needs
+    while high - low > CENT:  # shorter segments reserve less at once
+        middle = (low + high) // 2
+        shorter = search(paid.task(Aim.THRIFTIEST, budget=middle))
+        low, high = (middle, high) if shorter is None else (low, min(middle, shorter.needs))
+    return Money(high)
 
 
 def _probability_reached(setting: Setting) -> float | None:
@@ -176,7 +184,7 @@ def _point(setting: Setting, deadline: datetime) -> WhatIf:
         deadline=deadline,
         ends_at=setting.problem.now + timedelta(microseconds=found.end),
         expected=Money(found.expected),
-        reserve=Money(found.reserved),
+        reserve=Money(min(found.reserved, setting.budget)),
         chance=round(max(setting.ask.wanted, chance(found, at)), 4),
         places=tuple(places),
     )

@@ -21,6 +21,8 @@ from elias.services.planner.problem import Pace, Place, Problem, RunAsk
 from elias.units import FREE
 
 SPEED_SHARE = 0.7
+CAUTION = 1.25
+"""Over the price that is likely: what a segment on spot is counted with for those after it."""
 HOUR = 3_600_000_000
 MICROSECOND = timedelta(microseconds=1)
 
@@ -50,6 +52,10 @@ class Lane:
     def reserve(self, steps: int) -> int:
         return _for(self.hourly, self.span(steps)) + self.place.offer.once.micro_usd
 
+    def spends(self, steps: int) -> int:
+        """Of that, what is gone once it has ended, by today's price and some more; the rest comes back."""
+        return _for(self.spent_hourly, self.span(steps)) + self.place.offer.once.micro_usd
+
     def expected(self, steps: int) -> int:
         return _for(self.likely_hourly, self.likely_span(steps)) + self.place.offer.once.micro_usd
 
@@ -72,6 +78,10 @@ class Lane:
     def likely_hourly(self) -> int:
         likely = self.place.offer.likely_hourly
         return self.hourly if likely is None else min(likely.micro_usd, self.hourly)
+
+    @property
+    def spent_hourly(self) -> int:
+        return min(self.hourly, math.ceil(self.likely_hourly * CAUTION))
 
     @property
     def is_free(self) -> bool:
@@ -163,7 +173,7 @@ def _lane(problem: Problem, ask: RunAsk, place: Place, risk: Risk, calendar: Cal
         shortest=micros(max(ask.shortest, offer.shortest)),
         longest=micros(min(longest)) if longest else None,
         most_steps=ask.most_steps or ask.steps,
-        openings=calendar.openings(place),
+        openings=calendar.openings(place, ask.ready),
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
@@ -39,11 +39,17 @@ class Outlook:
     wanted: float = WANTED
     checkpoint_every: timedelta = timedelta(minutes=5)
     commitments: tuple[Commitment, ...] = ()
-    """Sessions of other runs."""
+    """Sessions of other runs, and what they mean to begin."""
+    ready: datetime | None = None
+    """When the segment under way ends; None where there is none."""
+    rest: int | None = None
+    """Steps to do after it."""
 
     @property
     def steps(self) -> int | None:
         """Left to do; None where nobody knows."""
+        if self.rest is not None:
+            return self.rest
         return next((s.forecast.steps for s in self.sights if s.forecast.steps is not None), None)
 
     def problem(self) -> Problem | None:
@@ -65,6 +71,7 @@ class Outlook:
             deadline=bounds.by,
             wanted=self.wanted,
             budget=self.budget,
+            ready=self.ready,
             longest=bounds.segment,
             most_steps=bounds.segment_steps,
         )
@@ -89,7 +96,9 @@ def plan_ahead(outlook: Outlook) -> Plan | None:
     return None if problem is None else explained(problem, problem.runs[0])
 
 
-def queue_problem(outlooks: Sequence[Outlook], weekly_money: Money | None = None) -> Problem:
+def queue_problem(
+    outlooks: Sequence[Outlook], weekly_money: Money | None = None, commitments: Iterable[Commitment] = ()
+) -> Problem:
     """All these runs over the places they share; a run that nobody knows the work of is left out."""
     places: dict[str, Place] = {}
     asks: list[RunAsk] = []
@@ -105,7 +114,13 @@ def queue_problem(outlooks: Sequence[Outlook], weekly_money: Money | None = None
             refused = place.offer.refused if place.offer.passes_at else None
             places.setdefault(place.key, replace(place, offer=replace(place.offer, refused=refused)))
     now = min(outlook.now for outlook in outlooks)
-    return Problem(now=now, places=tuple(places.values()), runs=tuple(asks), weekly_money=weekly_money)
+    return Problem(
+        now=now,
+        places=tuple(places.values()),
+        runs=tuple(asks),
+        weekly_money=weekly_money,
+        commitments=tuple(commitments),
+    )
 
 
 def _pace(forecast: Forecast) -> Pace:

@@ -89,6 +89,8 @@ class RunAsk:
     """The probability with which the deadline is to be kept."""
     budget: Money | None = None
     """For all that is reserved; None has no budget, and takes nothing that costs money."""
+    ready: datetime | None = None
+    """When what it trains on now ends: nothing begins before that; None is at once."""
     shortest: timedelta = SHORTEST
     longest: timedelta | None = None
     """Of a segment."""
@@ -105,6 +107,8 @@ class Commitment:
     span: timedelta
     is_in_quota: bool = False
     """Whether `offer.left` has it taken off already, as a running one's is."""
+    run: str | None = None
+    """Whose plan it is, where it has not begun."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

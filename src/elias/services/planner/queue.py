@@ -27,21 +27,22 @@ TRIES, MOVED = 400, 2
 WITH_SOLVER, WITHOUT = "HiGHS, then one run after another", "one run after another, with no proof (no solver installed)"
 
 
-def plan_queue(problem: Problem) -> QueuePlan:
+def plan_queue(problem: Problem, tries: int = TRIES) -> QueuePlan:
     """A plan for each run; as many in time as can be, then as cheap as can be.
 
     `bound` and `most_in_time` are proven by the solver. Without one the plan is made all the same, and says so.
+    `tries` divided by the number of runs is how many of them are tried to be planned better.
     """
     calendar = Calendar(problem)
     settings = [Setting.of(problem, ask, calendar) for ask in problem.runs]
     try:
         relaxation = Relaxation([Wish.of(setting.task()) for setting in settings], calendar)
     except MissingPackage:
-        plans = _best(problem, settings, [None])
+        plans = _best(problem, settings, [None], tries)
         return _told(problem, QueuePlan(plans=plans, solver=WITHOUT))
     best = relaxation.most_in_time()
     by_urgency_alone = replace(best, payers=frozenset())
-    plans = _best(problem, settings, [best, by_urgency_alone, None] if len(settings) <= MANY else [best])
+    plans = _best(problem, settings, [best, by_urgency_alone, None] if len(settings) <= MANY else [best], tries)
     in_time = frozenset(n for n, plan in enumerate(plans) if plan.is_in_time)
     queue = QueuePlan(
         plans=plans,
@@ -69,10 +70,12 @@ def _narrowed(setting: Setting) -> Setting:
     return replace(setting, lanes=tuple(lane for lane in setting.lanes if lane.place.key in names))
 
 
-def _best(problem: Problem, settings: Sequence[Setting], guides: Sequence[Relaxed | None]) -> tuple[Plan, ...]:
+def _best(
+    problem: Problem, settings: Sequence[Setting], guides: Sequence[Relaxed | None], tries: int
+) -> tuple[Plan, ...]:
     """Of each guide's plans the best, improved: the most in time, the cheapest, the earliest done."""
     tried = [_insert(problem, settings, guide) for guide in guides]
-    return _improved(problem, settings, min(tried, key=lambda plans: _worth(problem, plans)))
+    return _improved(problem, settings, min(tried, key=lambda plans: _worth(problem, plans)), tries)
 
 
 def _worth(problem: Problem, plans: Sequence[Plan]) -> tuple[int, int, int, timedelta]:
@@ -96,12 +99,12 @@ def _insert(problem: Problem, settings: Sequence[Setting], guide: Relaxed | None
     return book.all()
 
 
-def _improved(problem: Problem, settings: Sequence[Setting], plans: tuple[Plan, ...]) -> tuple[Plan, ...]:
+def _improved(problem: Problem, settings: Sequence[Setting], plans: tuple[Plan, ...], tries: int) -> tuple[Plan, ...]:
     """Those that are late or pay go first in turn, and a few patient ones that were in their way after them."""
     numbers = range(len(plans))
     costly = [n for n in numbers if not plans[n].is_in_time or plans[n].expected > FREE]
     costly.sort(key=lambda n: (plans[n].is_in_time is True, -plans[n].expected.micro_usd, n))
-    for number in costly[: TRIES // len(plans)]:
+    for number in costly[: tries // len(plans)]:
         moved = _in_the_way(settings, plans, number)
         book = _Book(problem, settings, {n: plans[n] for n in numbers if n != number and n not in moved})
         late = [n for n in [number, *_by_urgency(settings, moved)] if not book.add_in_time(n, {}, BEST_EFFORT)]

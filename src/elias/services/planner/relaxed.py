@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -29,6 +30,10 @@ MOST_NODES = 50
 """Of the branch and bound; what is proven by then is the bound."""
 
 
+_STDOUT = threading.Lock()
+"""One thread at a time turns the process's stdout away."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Wish:
     """A run of the queue, with the places that it may take."""
@@ -38,7 +43,7 @@ class Wish:
     rented: Sequence[Lane]
     """The corners of the hull of all others; any of those is no better than a mix of these."""
     floor: float
-    """The least that a rented step reserves, in micro-dollars."""
+    """The least that a rented step spends, in micro-dollars."""
     steps: int
     deadline: int
     budget: int
@@ -144,7 +149,7 @@ class Relaxation:
         for n, column in enumerate(self.columns):
             lane = self._lane(column)
             work[column.run][n] = HOUR / lane.step / self.wishes[column.run].steps
-            money[column.run][n] = self._reserved(column)
+            money[column.run][n] = self._spent(column)
             own[column.run, ANY][n] = 1.0
             if column.bucket == ANY:
                 continue
@@ -180,10 +185,12 @@ class Relaxation:
     def _is_limited(self, column: _Column) -> bool:
         return column.lane < len(self.wishes[column.run].limited)
 
-    def _reserved(self, column: _Column) -> float:
+    def _spent(self, column: _Column) -> float:
         """Dollars of an hour, at least."""
         lane = self._lane(column)
-        return (lane.hourly if self._is_limited(column) else self.wishes[column.run].floor * HOUR / lane.step) / 1e6
+        return (
+            lane.spent_hourly if self._is_limited(column) else self.wishes[column.run].floor * HOUR / lane.step
+        ) / 1e6
 
     def _cost(self, column: _Column) -> float:
         """Expected dollars of an hour by the cautious clock."""
@@ -244,15 +251,16 @@ class Relaxation:
 
 def silent(highspy: Any) -> Any:
     """A solver that prints nothing: the library greets on the process's stdout when the first one is made."""
-    sys.stdout.flush()
-    stdout, nowhere = os.dup(1), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 1)
-    try:
-        highs = highspy.Highs()
-    finally:
-        os.dup2(stdout, 1)
-        os.close(stdout)
-        os.close(nowhere)
+    with _STDOUT:
+        sys.stdout.flush()
+        stdout, nowhere = os.dup(1), os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, 1)
+        try:
+            highs = highspy.Highs()
+        finally:
+            os.dup2(stdout, 1)
+            os.close(stdout)
+            os.close(nowhere)
     highs.setOptionValue("output_flag", False)
     return highs
 

@@ -1,6 +1,6 @@
 """The exact search for one run: best first over partial plans, with a bound that is never too high.
 
-A partial plan is worth its steps done, its end, its expected and its reserved money, its segments and the quota it has
+A partial plan is worth its steps done, its end, its expected and its spent money, its segments and the quota it has
 used. One that is no better than another in any of these is dropped, whatever follows: nothing else decides what can
 follow. The first whole plan taken from the queue is the best one, as every other's bound is no lower.
 
@@ -32,7 +32,7 @@ class Partial(NamedTuple):
     steps: int
     time: int
     expected: int
-    reserved: int
+    spends: int
     used: tuple[tuple[tuple[str, int], int], ...]
     """Of each quota period that is not over."""
     path: tuple[int, ...]
@@ -77,7 +77,7 @@ class _Search:
         shares = task.steps if task.steps <= GRAIN else COARSE
         self.grid = sorted({-(-task.steps * k // shares) for k in range(1, shares + 1)})
         self.expected = Hull([(lane.step, likely_price(lane)) for lane in self.lanes])
-        self.reserved = Hull([(lane.step, price(lane)) for lane in self.lanes])
+        self.spends = Hull([(lane.step, price(lane)) for lane in self.lanes])
         self.fastest = min(lane.step for lane in self.lanes)
         self.fixed = [fixed(lane) for lane in self.lanes]
         self.prices = [price(lane) for lane in self.lanes]
@@ -116,7 +116,7 @@ class _Search:
     def key(self, partial: Partial, lane: int | None) -> tuple[float, float, int, tuple[int, ...]] | None:
         rest, time, path = self.task.steps - partial.steps, partial.time, partial.path
         if rest == 0:
-            return self.order(partial.expected, partial.reserved, time, len(path), path)
+            return self.order(partial.expected, partial.spends, time, len(path), path)
         likely_fixed, fixed = 0.0, 0.0
         if lane is not None:
             one = self.lanes[lane]
@@ -124,15 +124,15 @@ class _Search:
             time += one.delay + one.overhead
             path = (*path, lane)
         expected = self.expected.least(rest, self.task.deadline - time)
-        reserved = self.reserved.least(rest, self.task.deadline - time)
-        if expected is None or reserved is None or partial.reserved + fixed + reserved > self.task.budget:
+        spends = self.spends.least(rest, self.task.deadline - time)
+        if expected is None or spends is None or partial.spends + fixed + spends > self.task.budget:
             return None
         expected = partial.expected + math.floor(likely_fixed + expected)
-        reserved = partial.reserved + math.floor(fixed + reserved)
-        return self.order(expected, reserved, time + rest * self.fastest, len(partial.path) + 1, path)
+        spends = partial.spends + math.floor(fixed + spends)
+        return self.order(expected, spends, time + rest * self.fastest, len(partial.path) + 1, path)
 
     def order(
-        self, expected: float, reserved: float, end: int, segments: int, path: tuple[int, ...]
+        self, expected: float, spends: float, end: int, segments: int, path: tuple[int, ...]
     ) -> tuple[float, float, int, tuple[int, ...]]:
         match self.task.aim:
             case Aim.CHEAPEST:
@@ -140,7 +140,7 @@ class _Search:
             case Aim.SOONEST:
                 return end, expected, segments, path
             case Aim.THRIFTIEST:
-                return reserved, end, segments, path
+                return spends, end, segments, path
 
     def extend(self, partial: Partial, lane: int) -> None:
         for piece in self.pieces(partial, lane):
@@ -168,7 +168,7 @@ class _Search:
 
     def most(self, partial: Partial, lane: Lane) -> int:
         most = min(self.task.steps - partial.steps, lane.most_steps)
-        spans = (lane.longest, lane.span_for(self.task.budget - partial.reserved))
+        spans = (lane.longest, lane.span_for(self.task.budget - partial.spends))
         return min([most, *(lane.steps_within(span) for span in spans if span is not None)])
 
     def sizes(self, partial: Partial, index: int, start: int, fits: int) -> list[int]:
@@ -184,7 +184,7 @@ class _Search:
     def handovers(self, partial: Partial, index: int, start: int) -> Iterator[int]:
         """Where another lane opens, or can just do the rest in time, or just for the money."""
         lane, rest, own = self.lanes[index], self.task.steps - partial.steps, self.prices[index]
-        over = partial.reserved + self.fixed[index][1] - self.task.budget
+        over = partial.spends + self.fixed[index][1] - self.task.budget
         time = self.task.deadline - start - lane.overhead
         for number, other in enumerate(self.lanes):
             if number == index:
@@ -211,7 +211,7 @@ class _Search:
             partial.steps + piece.steps,
             piece.end,
             partial.expected + lane.expected(piece.steps),
-            partial.reserved + lane.reserve(piece.steps),
+            partial.spends + lane.spends(piece.steps),
             used,
             (*partial.path, piece.lane),
             partial,
@@ -220,14 +220,14 @@ class _Search:
 
     def is_dominated(self, partial: Partial) -> bool:
         """Whether another has done as much, by then, for no more money and quota, in no more segments."""
-        steps, time, expected, reserved, used, path, _, _ = partial
+        steps, time, expected, spends, used, path, _, _ = partial
         segments, mine, ends = len(path), dict(used), self.task.ends
-        for done, at, spent, held, taken, way, _, _ in self.settled:
+        for done, at, spent, gone, taken, way, _, _ in self.settled:
             if (
                 done >= steps
                 and at <= time
                 and spent <= expected
-                and held <= reserved
+                and gone <= spends
                 and len(way) <= segments
                 # what was used of a period that is over by then matters no more
                 and (not taken or not any(many > mine.get(period, 0) and ends[period] > time for period, many in taken))

@@ -37,7 +37,7 @@ class Setting:
 
     def anew(self, calendar: Calendar) -> Setting:
         """With what is free by another calendar; all else was computed once."""
-        lanes = [replace(lane, openings=calendar.openings(lane.place)) for lane in self.lanes]
+        lanes = [replace(lane, openings=calendar.openings(lane.place, self.ask.ready)) for lane in self.lanes]
         closed = {lane.place.key: why_closed(lane.place) for lane in lanes if not lane.openings}
         open_ones = tuple(lane for lane in lanes if lane.openings)
         return replace(self, calendar=calendar, lanes=open_ones, never={**self.never, **closed})
@@ -100,6 +100,7 @@ def to_plan(setting: Setting, found: Found, *, is_in_time: bool) -> Plan:
         segments=segments,
         run=ask.run,
         deadline=ask.deadline,
+        budget=ask.budget,
         wanted=ask.wanted,
         is_in_time=is_in_time,
         # the search's own bound on the risk holds too; the better of two that are both safe

@@ -18,7 +18,7 @@ class Aim(Enum):
 
     CHEAPEST = "least expected money, then the earliest end"
     SOONEST = "the earliest end, then the least expected money"
-    THRIFTIEST = "the least reserved money, then the earliest end"
+    THRIFTIEST = "the least spent money, then the earliest end"
 
 
 class Piece(NamedTuple):
@@ -37,6 +37,7 @@ class Task:
     steps: int
     deadline: int
     budget: int
+    """What is left of it by what was spent before holds all that each segment reserves."""
     left: Mapping[tuple[str, int], int]
     """Of each quota period."""
     ends: Mapping[tuple[str, int], int]
@@ -62,9 +63,23 @@ class Found:
         return sum(self.lanes[p.lane].reserve(p.steps) for p in self.pieces)
 
     @property
+    def spends(self) -> int:
+        return sum(self.lanes[p.lane].spends(p.steps) for p in self.pieces)
+
+    @property
+    def needs(self) -> int:
+        """The least budget that holds it: what a segment reserves, on top of what was spent before it."""
+        before, most = 0, 0
+        for piece in self.pieces:
+            lane = self.lanes[piece.lane]
+            most = max(most, before + lane.reserve(piece.steps))
+            before += lane.spends(piece.steps)
+        return most
+
+    @property
     def end(self) -> int:
         return self.pieces[-1].end
 
     def first(self, aim: Aim) -> int:
         """What the aim puts first."""
-        return {Aim.CHEAPEST: self.expected, Aim.SOONEST: self.end, Aim.THRIFTIEST: self.reserved}[aim]
+        return {Aim.CHEAPEST: self.expected, Aim.SOONEST: self.end, Aim.THRIFTIEST: self.spends}[aim]

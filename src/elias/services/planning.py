@@ -1,0 +1,122 @@
+"""What a run does next among all runs of this node: each plans around what the others mean to do.
+
+What a plan that is in time has still to begin is promised to its run, in memory: the others plan around it. A run that
+would be late or pay for that has all of them planned anew together, and then itself around what came of it. A promise
+is lost with the process and made again when its run looks at the world next, within the hour.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+
+from elias.domain.corpus import Corpus
+from elias.domain.plan import Plan, PlannedSegment
+from elias.domain.run import Run, Segment
+from elias.errors import BackendError
+from elias.ports.backend import Backend
+from elias.ports.stores import CorpusStore, RunStore
+from elias.services.foresee import Foresight
+from elias.services.next_move import time_left
+from elias.services.plan import Ask, is_paid, next_segment
+from elias.services.planner.outlook import Outlook, place_name, queue_problem
+from elias.services.planner.problem import Commitment
+from elias.services.planner.queue import plan_queue
+from elias.services.spend import Purse
+from elias.units import Clock, Money
+
+TOGETHER_EVERY = timedelta(hours=6)
+"""While the same runs are there; sooner once one has come or gone."""
+TRIES = 40
+"""To improve the plan of all: a run waits for it."""
+
+
+@dataclass(kw_only=True)
+class Planning:
+    foresight: Foresight
+    runs: RunStore
+    corpora: CorpusStore
+    backends: Callable[[str], Mapping[str, Backend]]
+    purse: Purse
+    clock: Clock
+    promised: dict[str, tuple[PlannedSegment, ...]] = field(default_factory=dict)
+    """By run, of all that have planned and not ended; empty where nothing more is to begin, or where it is late."""
+    together: tuple[frozenset[str], datetime] | None = None
+    """Which runs were last planned together, and when."""
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def outlook(self, run: Run, segments: Sequence[Segment], corpus: Corpus, budget: Money | None) -> Outlook:
+        """What the planner goes by. Raises BackendError."""
+        found = self.foresight.outlook((run, segments, corpus), self.backends(run.strategy), budget)
+        return replace(found, commitments=(*found.commitments, *self._promises(run.id, found.now)))
+
+    def plan(self, run: Run, segments: Sequence[Segment], corpus: Corpus, budget: Money | None) -> Plan:
+        """From here, around all others; nothing is promised by it. Raises BackendError."""
+        now = self.clock.now()
+        spans = [s for s in (time_left(run.bounds, segments, now), run.bounds.segment) if s is not None]
+        ask = Ask(label=run.label, now=now, span=min(spans, default=None), budget_left=budget)
+        return next_segment(ask, self.outlook(run, segments, corpus, budget))
+
+    def keep(self, run: Run, plan: Plan) -> None:
+        """Promise what this plan has still to begin, in place of what was promised before."""
+        waits = plan.wait_until is not None
+        with self.lock:
+            self.promised[run.id] = plan.segments[0 if waits else 1 :] if plan.is_in_time else ()
+
+    def drop(self, run_id: str) -> None:
+        """It has ended, or waits for somebody."""
+        with self.lock:
+            self.promised.pop(run_id, None)
+
+    def make_room(self, run: Run, plan: Plan) -> bool:
+        """Whether all were planned together, so that this run may have a better plan than this one."""
+        if plan.is_in_time is None or (plan.is_in_time and not plan.costs_money):
+            return False
+        with self.lock:
+            promised = dict(self.promised)
+        names, now = frozenset({*promised, run.id}), self.clock.now()
+        if not any(not is_paid(segment.offer) for other in names - {run.id} for segment in promised[other]):
+            return False
+        if self.together and self.together[0] == names and now < self.together[1] + TOGETHER_EVERY:
+            return False
+        self.together = names, now
+        try:
+            outlooks = list(self._outlooks(sorted(names), promised))
+        except BackendError:  # the run itself says so, or goes where the others are
+            return False
+        problem = queue_problem(outlooks, commitments=self.foresight.commitments())
+        with self.lock:
+            for found in plan_queue(problem, TRIES).plans:
+                if found.run in self.promised and found.run != run.id:
+                    self.promised[found.run] = found.segments if found.is_in_time else ()
+        return True
+
+    def _promises(self, run_id: str, now: datetime) -> Iterator[Commitment]:
+        with self.lock:
+            others = {run: segments for run, segments in self.promised.items() if run != run_id}
+        for run, segments in others.items():
+            for segment in segments:
+                ends = segment.ends_at
+                if ends is not None and ends > now:
+                    starts, place = (
+                        max(now, segment.starts_at),
+                        place_name(segment.offer.backend, segment.offer.variant),
+                    )
+                    yield Commitment(place=place, starts_at=starts, span=ends - starts, run=run)
+
+    def _outlooks(self, names: Sequence[str], promised: Mapping[str, tuple[PlannedSegment, ...]]) -> Iterator[Outlook]:
+        """Of those that have something to begin, after what they train on now."""
+        for name in names:
+            run, segments = self.runs.get(name), self.runs.segments(name)
+            if run.state.is_standing:
+                continue
+            past = run, segments, self.corpora.get(run.corpus)
+            found = self.foresight.outlook(past, self.backends(run.strategy), self.purse.left(run))
+            ready = self.foresight.busy_until(run)
+            if ready is not None:
+                rest = sum(segment.steps or 0 for segment in promised.get(name, ()))
+                found = replace(found, ready=ready, rest=rest)
+            if found.problem() is not None:
+                yield found
