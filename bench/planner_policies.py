@@ -61,7 +61,7 @@ class Policy:
 
         class ByRule(Coordinator):
             def _plan(self, run: Run, segments: Sequence[Segment], corpus: Corpus, budget: Money | None) -> Plan:
-                return planned(rule, run, segments, self.outlook(run, segments, corpus, budget))
+                return planned(rule, run, segments, self.planning.outlook(run, segments, corpus, budget))
 
         return ByRule
 

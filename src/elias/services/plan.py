@@ -14,10 +14,10 @@ from elias.domain.label import Label
 from elias.domain.offer import Offer
 from elias.domain.plan import NotTaken, Plan, PlannedSegment
 from elias.domain.run import Segment
-from elias.services.planner.explain import explained
+from elias.services.planner.explain import relaxations
 from elias.services.planner.outlook import Outlook, place_name
 from elias.services.planner.problem import SHORTEST, Commitment, Problem, RunAsk
-from elias.services.planner.single import plan_run
+from elias.services.planner.single import Setting, plan_late, plan_run
 from elias.services.silent import before_money
 from elias.units import FREE, Money, rfc3339
 
@@ -87,8 +87,13 @@ def _likeliest(problem: Problem, ask: RunAsk) -> Plan:
 
 
 def _is_worth_going_on(plan: Plan) -> bool:
-    """Late, but begun at once: as far as it gets until its deadline, where there is one."""
+    """Late, but begun at once: as far as it gets until its deadline, where there is one.
+
+    With money only where it may be in time all the same: the search sets more aside for lost work than it takes.
+    """
     if not plan.segments or plan.wait_until is not None or plan.deadline is None:
+        return False
+    if is_paid(plan.segments[0].offer) and (plan.chance or 0.0) < AS_LIKELY_AS_NOT:
         return False
     return plan.segments[0].starts_at < plan.deadline
 
@@ -98,10 +103,12 @@ def _what_is_free(ask: Ask, problem: Problem, offers: Sequence[Offer]) -> Plan:
     found = plan_segment(replace(ask, budget_left=None), offers)
     if found.segments or ask.budget_left is None:
         return found
-    plan = explained(problem, problem.runs[0])
-    helps = " or ".join(relaxation.words for relaxation in plan.relaxations)
-    reason = f"cannot be done within {ask.budget_left}: {helps}" if helps else plan.reason or found.reason
-    return replace(plan, segments=(), wait_until=found.wait_until, reason=reason)
+    setting = Setting.of(problem, problem.runs[0])
+    late = plan_late(setting)
+    late = replace(late, segments=(), wait_until=found.wait_until, relaxations=relaxations(setting))
+    helps = " or ".join(relaxation.words for relaxation in late.relaxations)
+    reason = f"cannot be done within {ask.budget_left}: {helps}" if helps else late.reason or found.reason
+    return replace(late, reason=reason)
 
 
 def _fitted(ask: Ask, plan: Plan, outlook: Outlook) -> PlannedSegment:

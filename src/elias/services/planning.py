@@ -17,7 +17,7 @@ from elias.domain.plan import Plan, PlannedSegment
 from elias.domain.run import Run, Segment
 from elias.errors import BackendError
 from elias.ports.backend import Backend
-from elias.ports.stores import CorpusStore, RunStore
+from elias.ports.stores import CorpusStore
 from elias.services.foresee import Foresight
 from elias.services.next_move import time_left
 from elias.services.plan import Ask, is_paid, next_segment
@@ -25,7 +25,7 @@ from elias.services.planner.outlook import Outlook, place_name, queue_problem
 from elias.services.planner.problem import Commitment
 from elias.services.planner.queue import plan_queue
 from elias.services.spend import Purse
-from elias.units import Clock, Money
+from elias.units import Money
 
 TOGETHER_EVERY = timedelta(hours=6)
 """While the same runs are there; sooner once one has come or gone."""
@@ -36,11 +36,9 @@ TRIES = 40
 @dataclass(kw_only=True)
 class Planning:
     foresight: Foresight
-    runs: RunStore
     corpora: CorpusStore
     backends: Callable[[str], Mapping[str, Backend]]
     purse: Purse
-    clock: Clock
     promised: dict[str, tuple[PlannedSegment, ...]] = field(default_factory=dict)
     """By run, of all that have planned and not ended; empty where nothing more is to begin, or where it is late."""
     together: tuple[frozenset[str], datetime] | None = None
@@ -54,7 +52,7 @@ class Planning:
 
     def plan(self, run: Run, segments: Sequence[Segment], corpus: Corpus, budget: Money | None) -> Plan:
         """From here, around all others; nothing is promised by it. Raises BackendError."""
-        now = self.clock.now()
+        now = self.foresight.clock.now()
         spans = [s for s in (time_left(run.bounds, segments, now), run.bounds.segment) if s is not None]
         ask = Ask(label=run.label, now=now, span=min(spans, default=None), budget_left=budget)
         return next_segment(ask, self.outlook(run, segments, corpus, budget))
@@ -76,7 +74,7 @@ class Planning:
             return False
         with self.lock:
             promised = dict(self.promised)
-        names, now = frozenset({*promised, run.id}), self.clock.now()
+        names, now = frozenset({*promised, run.id}), self.foresight.clock.now()
         if not any(not is_paid(segment.offer) for other in names - {run.id} for segment in promised[other]):
             return False
         if self.together and self.together[0] == names and now < self.together[1] + TOGETHER_EVERY:
@@ -109,7 +107,7 @@ class Planning:
     def _outlooks(self, names: Sequence[str], promised: Mapping[str, tuple[PlannedSegment, ...]]) -> Iterator[Outlook]:
         """Of those that have something to begin, after what they train on now."""
         for name in names:
-            run, segments = self.runs.get(name), self.runs.segments(name)
+            run, segments = self.foresight.runs.get(name), self.foresight.runs.segments(name)
             if run.state.is_standing:
                 continue
             past = run, segments, self.corpora.get(run.corpus)

@@ -37,7 +37,7 @@ from elias.services.next_move import (
     why_it_ended,
 )
 from elias.services.plan import begins_elsewhere
-from elias.services.planner.outlook import Outlook, plan_ahead
+from elias.services.planner.outlook import plan_ahead
 from elias.services.planning import Planning
 from elias.services.run_folder import CORPUS, TRAINER, RunFolder, belonging, disk_errors, file_input, with_base_digest
 from elias.services.run_share import ALONE, RunShare
@@ -90,16 +90,10 @@ class Coordinator:
         self.pace = pace or Pace()
         self.follower = Follower(runs=means.runs, clock=means.clock, poll_every=self.pace.poll_every, node=means.node)
         every = self.pace.checkpoint_every
-        self.planning = Planning(
-            foresight=Foresight(
-                runs=means.runs, blobs=means.blobs, clock=means.clock, checkpoint_every=every, seen=means.seen
-            ),
-            runs=means.runs,
-            corpora=means.corpora,
-            backends=means.backends,
-            purse=means.purse,
-            clock=means.clock,
+        foresight = Foresight(
+            runs=means.runs, blobs=means.blobs, clock=means.clock, checkpoint_every=every, seen=means.seen
         )
+        self.planning = Planning(foresight=foresight, corpora=means.corpora, backends=means.backends, purse=means.purse)
         self.sender = Sender(runs=means.runs, purse=means.purse, clock=means.clock)
 
     def stop(self) -> None:
@@ -253,14 +247,12 @@ class Coordinator:
     def look_ahead(self, run: Run) -> Plan:
         """The whole plan of a run that has not begun, with its reasons; changes nothing."""
         first = self.preview(run)
-        plan = plan_ahead(self.outlook(run, (), self.means.corpora.get(run.corpus), self.means.purse.left(run)))
+        plan = plan_ahead(
+            self.planning.outlook(run, (), self.means.corpora.get(run.corpus), self.means.purse.left(run))
+        )
         if plan is None or (not first.segments and first.wait_until is None and not plan.segments):
             return first if plan is None else replace(first, relaxations=plan.relaxations)
         return replace(plan, run=None)
-
-    def outlook(self, run: Run, segments: Sequence[Segment], corpus: Corpus, budget: Money | None) -> Outlook:
-        """What the planner goes by."""
-        return self.planning.outlook(run, segments, corpus, budget)
 
     def break_off(self, run_id: str, why: str) -> None:
         self.planning.drop(run_id)

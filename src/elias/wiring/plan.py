@@ -60,4 +60,4 @@ def weekly_money(caps: Caps) -> Money | None:
 def _outlook(training: Training, run: Run) -> Outlook:
     means = training.coordinator.means
     segments = means.runs.segments(run.id)
-    return training.coordinator.outlook(run, segments, means.corpora.get(run.corpus), means.purse.left(run))
+    return training.coordinator.planning.outlook(run, segments, means.corpora.get(run.corpus), means.purse.left(run))

@@ -48,8 +48,8 @@ def least(task: Task, lanes: Sequence[Lane]) -> int:
     if task.aim is Aim.SOONEST:
         return task.steps * min(lane.step for lane in lanes) + min(lane.delay + lane.overhead for lane in lanes)
     of, which = (price, 1) if task.aim is Aim.THRIFTIEST else (likely_price, 0)
-    paid = [lane for lane in lanes if of(lane) > 0 or lane.place.offer.once.micro_usd]
-    free = [lane for lane in lanes if not (of(lane) > 0 or lane.place.offer.once.micro_usd)]
+    paid = [lane for lane in lanes if of(lane) > 0 or lane.once]
+    free = [lane for lane in lanes if not (of(lane) > 0 or lane.once)]
     rest = task.steps - sum(_capacity(task, lane) for lane in free)
     if rest <= 0 or not paid:
         return 0
@@ -88,7 +88,7 @@ def _is_no_worse(a: Lane, b: Lane) -> bool:
         and a.likely_hourly <= b.likely_hourly
         and a.likely_step <= b.likely_step
         and a.likely_overhead <= b.likely_overhead
-        and a.place.offer.once <= b.place.offer.once
+        and a.once <= b.once
         and (a.longest is None or (b.longest is not None and a.longest >= b.longest))
         and (a.openings == b.openings or _is_always(a, b))
     )
@@ -111,6 +111,6 @@ def likely_price(lane: Lane) -> float:
 
 def fixed(lane: Lane) -> tuple[float, float]:
     """Of a segment, expected and spent; a little less, against rounding."""
-    switch = lane.place.offer.once.micro_usd
+    switch = lane.once
     likely = lane.likely_hourly * lane.likely_overhead / HOUR + switch
     return likely * (1 - 1e-9), (lane.spent_hourly * lane.overhead / HOUR + switch) * (1 - 1e-9)

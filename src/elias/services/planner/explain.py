@@ -151,7 +151,7 @@ def _budget_needed(setting: Setting) -> Money | None:
     if found is None or found.needs <= low:
         return None
     low, high = max(low, found.spends - 1), found.needs
-    while high - low > CENT:  # shorter segments reserve less at once
+    while high - low > max(CENT, high // 100):  # shorter segments reserve less at once
         middle = (low + high) // 2
         shorter = search(paid.task(Aim.THRIFTIEST, budget=middle))
         low, high = (middle, high) if shorter is None else (low, min(middle, shorter.needs))

@@ -42,6 +42,11 @@ class Lane:
     longest: int | None
     most_steps: int
     openings: Sequence[Opening]
+    hourly: int
+    likely_hourly: int
+    spent_hourly: int
+    """What an hour of a segment is counted with for those after it."""
+    once: int
 
     def span(self, steps: int) -> int:
         return max(self.shortest, self.overhead + steps * self.step)
@@ -50,14 +55,14 @@ class Lane:
         return min(self.span(steps), self.likely_overhead + steps * self.likely_step)
 
     def reserve(self, steps: int) -> int:
-        return _for(self.hourly, self.span(steps)) + self.place.offer.once.micro_usd
+        return _for(self.hourly, self.span(steps)) + self.once
 
     def spends(self, steps: int) -> int:
         """Of that, what is gone once it has ended, by today's price and some more; the rest comes back."""
-        return _for(self.spent_hourly, self.span(steps)) + self.place.offer.once.micro_usd
+        return _for(self.spent_hourly, self.span(steps)) + self.once
 
     def expected(self, steps: int) -> int:
-        return _for(self.likely_hourly, self.likely_span(steps)) + self.place.offer.once.micro_usd
+        return _for(self.likely_hourly, self.likely_span(steps)) + self.once
 
     def steps_within(self, span: int) -> int:
         """The most that fit; below 1 where none does."""
@@ -65,27 +70,14 @@ class Lane:
 
     def span_for(self, money: int) -> int | None:
         """The longest that this much reserves; None is no limit, a negative one nothing."""
-        left = money - self.place.offer.once.micro_usd
+        left = money - self.once
         if left < 0:
             return -1
         return left * HOUR // self.hourly if self.hourly else None
 
     @property
-    def hourly(self) -> int:
-        return self.place.offer.hourly.micro_usd
-
-    @property
-    def likely_hourly(self) -> int:
-        likely = self.place.offer.likely_hourly
-        return self.hourly if likely is None else min(likely.micro_usd, self.hourly)
-
-    @property
-    def spent_hourly(self) -> int:
-        return min(self.hourly, math.ceil(self.likely_hourly * CAUTION))
-
-    @property
     def is_free(self) -> bool:
-        return not (self.hourly or self.place.offer.once.micro_usd)
+        return not (self.hourly or self.once)
 
 
 def make_lanes(problem: Problem, ask: RunAsk, calendar: Calendar) -> tuple[list[Lane], dict[str, str]]:
@@ -162,6 +154,9 @@ def _lane(problem: Problem, ask: RunAsk, place: Place, risk: Risk, calendar: Cal
     step = _micros_of(pace.step.quantile(risk.quantile) * inflation)
     likely_inflation = 1 + hazard * lost
     longest = [span for span in (offer.longest, ask.longest) if span is not None]
+    likely = min(
+        offer.hourly.micro_usd, (offer.hourly if offer.likely_hourly is None else offer.likely_hourly).micro_usd
+    )
     return Lane(
         place=place,
         pace=pace,
@@ -174,6 +169,10 @@ def _lane(problem: Problem, ask: RunAsk, place: Place, risk: Risk, calendar: Cal
         longest=micros(min(longest)) if longest else None,
         most_steps=ask.most_steps or ask.steps,
         openings=calendar.openings(place, ask.ready),
+        hourly=offer.hourly.micro_usd,
+        likely_hourly=likely,
+        spent_hourly=min(offer.hourly.micro_usd, math.ceil(likely * CAUTION)),
+        once=offer.once.micro_usd,
     )
 
 
