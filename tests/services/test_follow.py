@@ -28,8 +28,10 @@ class Queue:
 
     name = "queue"
 
-    def __init__(self) -> None:
+    def __init__(self, polls: int = 0) -> None:
+        """It says that it has cancelled only when it was polled so often after that."""
         self.cancelled: list[str] = []
+        self.polls = polls
 
     def offers(self, need: Need) -> list[Offer]:
         return []
@@ -38,7 +40,8 @@ class Queue:
         return key
 
     def poll(self, handle: str) -> Status:
-        if handle in self.cancelled:
+        self.polls -= handle in self.cancelled
+        if handle in self.cancelled and self.polls < 0:
             return Status(state=SegmentState.CANCELLED)
         return Status(state=SegmentState.PENDING, note="waits for its turn")
 
@@ -86,3 +89,14 @@ def test_one_that_waits_in_vain_is_taken_back_and_that_is_no_failure(stores):
     assert status.state is SegmentState.CANCELLED and status.failure.kind is FailureKind.CAPACITY
     ended = Segment(run=run.id, number=1, backend="queue", state=status.state, failure=status.failure)
     assert not counts_as_failure(ended)
+
+
+def test_one_taken_back_by_a_place_that_is_slow_to_say_so_is_still_no_failure(stores):
+    run, clock, place, answers = a_run(), WorldClock(), Queue(polls=20), [True, False, False]
+    stores.runs.add(run)
+    segment = Segment(run=run.id, number=1, backend="queue", handle="one", started_at=START)
+    stores.runs.put_segment(segment)
+    follower = Follower(runs=stores.runs, clock=clock, poll_every=LONGEST_QUEUE / 12, stopping=Passing(clock))
+    status = follower.follow(place, segment, is_in_vain=lambda: answers.pop(0))
+    assert clock.now() > START + 2 * LONGEST_QUEUE and place.cancelled == ["one"]
+    assert status.failure.kind is FailureKind.CAPACITY

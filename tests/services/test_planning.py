@@ -177,3 +177,19 @@ def test_this_machine_is_left_to_whoever_is_in_time_with_it():
     plan = world.plan(world.add("b", 6000, timedelta(hours=6)))
     assert plan.segments == () and "a is to be in time with it" in plan.reason
     assert plan.wait_until == promised.ends_at
+
+
+def test_a_place_that_refuses_for_longer_than_it_said_is_believed_less_and_less():
+    world = World()
+    world.kaggle = replace(place("local").offer, refused="inference needs it", refused_until=NOW + HOUR)
+    hopes = []
+    for hour in range(5):
+        world.now = NOW + hour * HOUR
+        world.kaggle = replace(world.kaggle, refused_until=world.now + HOUR)
+        run = world.add("a", 60, timedelta(hours=6), Money.usd(40))
+        first = world.plan(run).segments[0]
+        hopes.append((first.starts_at - world.now) // HOUR if first.offer is not RENTED else "paid")
+    assert hopes == [1, 1, 2, "paid", "paid"]
+    world.kaggle = place("local").offer
+    assert world.plan(world.add("a", 60, timedelta(hours=6))).segments[0].starts_at == world.now
+    assert world.planning.refusals == {}

@@ -75,7 +75,7 @@ class Follower:
                 backend.cancel(_handle(segment))
             elif status.state is SegmentState.PENDING and self.clock.now() >= queued + LONGEST_QUEUE:
                 queued = self.clock.now()
-                taken_back = is_in_vain() and _is_taken_back(backend, segment)
+                taken_back = taken_back or (is_in_vain() and _is_taken_back(backend, segment))
             self._pause(self.poll_every)
 
     def wait(self, run_id: str, until: datetime, heeds: Container[Wish] = (Wish.GO,)) -> None:

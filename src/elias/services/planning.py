@@ -43,11 +43,13 @@ class Planning:
     """By run, of all that have planned and not ended; empty where nothing more is to begin, or where it is late."""
     together: tuple[frozenset[str], datetime] | None = None
     """Which runs were last planned together, and when."""
+    refusals: dict[str, tuple[datetime, datetime]] = field(default_factory=dict)
+    """By place that refuses for now: since when, and until when it first said it would."""
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def outlook(self, run: Run, segments: Sequence[Segment], corpus: Corpus, budget: Money | None) -> Outlook:
         """What the planner goes by. Raises BackendError."""
-        found = self.foresight.outlook((run, segments, corpus), self.backends(run.strategy), budget)
+        found = self._look((run, segments, corpus), budget)
         return replace(found, commitments=(*found.commitments, *self._promises(run.id, found.now)))
 
     def plan(self, run: Run, segments: Sequence[Segment], corpus: Corpus, budget: Money | None) -> Plan:
@@ -91,6 +93,22 @@ class Planning:
                     self.promised[found.run] = found.segments if found.is_in_time else ()
         return True
 
+    def _look(self, past: tuple[Run, Sequence[Segment], Corpus], budget: Money | None) -> Outlook:
+        found = self.foresight.outlook(past, self.backends(past[0].strategy), budget)
+        with self.lock:
+            return replace(found, doubts=dict(self._doubts(found)))
+
+    def _doubts(self, found: Outlook) -> Iterator[tuple[str, datetime]]:
+        """A place that refuses for longer than it said is believed to go on as long as it has (Lindy's law)."""
+        for sight in found.sights:
+            name, until = place_name(sight.offer.backend, sight.offer.variant), sight.offer.passes_at
+            if until is None:
+                self.refusals.pop(name, None)
+                continue
+            since, said = self.refusals.setdefault(name, (found.now, until))
+            if found.now >= said:
+                yield name, found.now + (found.now - since)
+
     def _promises(self, run_id: str, now: datetime) -> Iterator[Commitment]:
         with self.lock:
             others = {run: segments for run, segments in self.promised.items() if run != run_id}
@@ -111,7 +129,7 @@ class Planning:
             if run.state.is_standing:
                 continue
             past = run, segments, self.corpora.get(run.corpus)
-            found = self.foresight.outlook(past, self.backends(run.strategy), self.purse.left(run))
+            found = self._look(past, self.purse.left(run))
             ready = self.foresight.busy_until(run)
             if ready is not None:
                 rest = sum(segment.steps or 0 for segment in promised.get(name, ()))

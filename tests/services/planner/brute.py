@@ -20,7 +20,7 @@ def cheapest(problem: Problem) -> Worth | None:
     deadline = problem.horizon if ask.deadline is None else min(problem.horizon, ask.deadline - problem.now)
     tried = _Trial(lanes, dict(calendar.left), deadline // timedelta(microseconds=1))
     tried.budget = ask.budget.micro_usd if ask.budget else 0
-    tried.go(ask.steps, 0, 0, 0, 0)
+    tried.go(ask.steps, 0, 0, 0, 0, 0)
     return tried.best
 
 
@@ -29,24 +29,31 @@ class _Trial:
         self.lanes, self.left, self.deadline, self.budget = lanes, left, deadline, 0
         self.best: Worth | None = None
 
-    def go(self, rest: int, time: int, expected: int, spent: int, segments: int) -> None:
+    def go(self, rest: int, time: int, expected: int, spent: int, slack: int, segments: int) -> None:
         if rest == 0:
             worth = (expected, time, segments)
             self.best = worth if self.best is None else min(self.best, worth)
             return
         for lane in self.lanes:
             for steps in range(1, min(rest, lane.most_steps) + 1):
-                span, gone = lane.span(steps), spent + lane.spends(steps)
+                span, gone = lane.span(steps), spent + lane.spends(steps, slack)
                 if spent + lane.reserve(steps) > self.budget or (lane.longest is not None and span > lane.longest):
                     continue
                 for opening in lane.openings:
-                    start = max(time + lane.delay, opening.opens)
+                    start = max(time + lane.delay + max(0, lane.slack - slack), opening.opens)
                     if start + span > min(opening.closes, self.deadline):
                         continue
                     if opening.period and self.left[opening.period] < span:
                         continue
                     if opening.period:
                         self.left[opening.period] -= span
-                    self.go(rest - steps, start + span, expected + lane.expected(steps), gone, segments + 1)
+                    self.go(
+                        rest - steps,
+                        start + span,
+                        expected + lane.expected(steps),
+                        gone,
+                        max(slack, lane.slack),
+                        segments + 1,
+                    )
                     if opening.period:
                         self.left[opening.period] += span

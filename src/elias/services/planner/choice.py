@@ -37,7 +37,7 @@ def promising(task: Task, lanes: list[Lane]) -> list[Lane]:
         above = [n for n in near if lanes[n].step > mean][-2:]
         chosen |= dict.fromkeys([*below, *above])
     for count in (task.steps, max(1, task.steps // 2)):
-        in_time = [n for n, lane in enumerate(lanes) if lane.delay + lane.span(count) <= task.deadline]
+        in_time = [n for n, lane in enumerate(lanes) if lane.delay + lane.slack + lane.span(count) <= task.deadline]
         chosen |= dict.fromkeys(sorted(in_time, key=lambda n: (lanes[n].expected(count), n))[:1])
     chosen |= dict.fromkeys(sorted(range(len(lanes)), key=lambda n: (lanes[n].step, n))[:1])
     return [lanes[n] for n in sorted(list(chosen)[:MOST_LANES])]
@@ -84,6 +84,7 @@ def _is_no_worse(a: Lane, b: Lane) -> bool:
         a.step <= b.step
         and a.overhead <= b.overhead
         and a.delay <= b.delay
+        and a.slack <= b.slack
         and a.hourly <= b.hourly
         and a.likely_hourly <= b.likely_hourly
         and a.likely_step <= b.likely_step

@@ -32,9 +32,11 @@ class Lane:
     place: Place
     pace: Pace
     delay: int
-    """Before each session: upload, queue, and what failed sessions cost with the allowed probability."""
+    """Before each session: upload, queue, and what failed sessions cost on average."""
+    slack: int
+    """What lost work may take beyond what it takes on average, with the allowed probability: once a plan."""
     overhead: int
-    """Of each session: start-up, and a reserve for interruptions."""
+    """Of each session: start-up."""
     step: int
     likely_overhead: int
     likely_step: int
@@ -57,9 +59,12 @@ class Lane:
     def reserve(self, steps: int) -> int:
         return _for(self.hourly, self.span(steps)) + self.once
 
-    def spends(self, steps: int) -> int:
-        """Of that, what is gone once it has ended, by today's price and some more; the rest comes back."""
-        return _for(self.spent_hourly, self.span(steps)) + self.once
+    def spends(self, steps: int, kept: int) -> int:
+        """Of that, what is gone once it has ended, by today's price and some more; the rest comes back.
+
+        With what lost work may cost beyond `kept`, the slack that the plan has before it.
+        """
+        return _for(self.spent_hourly, self.span(steps) + max(0, self.slack - kept)) + self.once
 
     def expected(self, steps: int) -> int:
         return _for(self.likely_hourly, self.likely_span(steps)) + self.once
@@ -147,10 +152,9 @@ def _lane(problem: Problem, ask: RunAsk, place: Place, risk: Risk, calendar: Cal
     hazard = offer.interruptions_per_hour / 3600
     growth = math.expm1(risk.rate * lost) if is_risky(place) else 0.0
     inflation = 1 + hazard * growth / risk.rate
-    slack = math.log(1 / risk.rest) / risk.rate if hazard else 0.0
     failing = math.log1p(place.failure_rate * growth) / risk.rate
-    failing += math.log(1 / risk.rest) / risk.rate if place.failure_rate and not hazard else 0.0
-    overhead = pace.start_up.quantile(risk.quantile) * inflation + slack
+    reserve = math.log(1 / risk.rest) / risk.rate
+    overhead = pace.start_up.quantile(risk.quantile) * inflation
     step = _micros_of(pace.step.quantile(risk.quantile) * inflation)
     likely_inflation = 1 + hazard * lost
     longest = [span for span in (offer.longest, ask.longest) if span is not None]
@@ -161,6 +165,7 @@ def _lane(problem: Problem, ask: RunAsk, place: Place, risk: Risk, calendar: Cal
         place=place,
         pace=pace,
         delay=micros(offer.start_delay + place.upload) + _micros_of(failing),
+        slack=_micros_of(reserve) if is_risky(place) else 0,
         overhead=_micros_of(overhead),
         step=max(1, step),
         likely_overhead=min(_micros_of(_mean(pace.start_up) * likely_inflation), _micros_of(overhead)),

@@ -44,6 +44,8 @@ class Outlook:
     """When the segment under way ends; None where there is none."""
     rest: int | None = None
     """Steps to do after it."""
+    doubts: Mapping[str, datetime] = field(default_factory=dict)
+    """Place -> when it is believed to open, which said that it would have by now."""
 
     @property
     def steps(self) -> int | None:
@@ -82,6 +84,7 @@ class Outlook:
             offer=sight.offer,
             name=name,
             refill=sight.refill,
+            not_before=self.doubts.get(place_name(sight.offer.backend, sight.offer.variant)),
             # a rate that nobody has seen is not planned with
             failure_rate=reliability.failure_rate if reliability.segments else 0.0,
             loss=min([self.checkpoint_every, *_remaining(sight.forecast)]),

@@ -29,6 +29,8 @@ class Place:
     offer: Offer
     name: str = ""
     """One of its own in a problem; empty is backend and variant."""
+    not_before: datetime | None = None
+    """When one that refuses for now is believed to take anything at the earliest, where its own word is not."""
     windows: tuple[Window, ...] = ()
     """When it can be had, in order, not overlapping; none is always."""
     quota: str | None = None
@@ -53,7 +55,7 @@ class Place:
     def takes_from(self) -> datetime | None:
         """When a segment may start there at the earliest, where its place refuses for now; None is at once."""
         until = self.offer.passes_at
-        return until + self.offer.start_delay + self.upload if until else None
+        return max(until, self.not_before or until) + self.offer.start_delay + self.upload if until else None
 
     @property
     def quota_key(self) -> str:

@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 from elias.services.planner.bounds import Hull
 from elias.services.planner.choice import fixed, least, likely_price, price, promising, undominated
-from elias.services.planner.lanes import Lane
+from elias.services.planner.lanes import HOUR, Lane
 from elias.services.planner.task import MOST_PARTIALS, Aim, Found, Piece, Task
 
 GRAIN = 24
@@ -35,6 +35,8 @@ class Partial(NamedTuple):
     spends: int
     used: tuple[tuple[tuple[str, int], int], ...]
     """Of each quota period that is not over."""
+    slack: int
+    """Set aside for lost work by now."""
     path: tuple[int, ...]
     """Lanes, in order."""
     before: Partial | None
@@ -54,7 +56,7 @@ def search(task: Task) -> Found | None:
 def alone(task: Task, lane: Lane) -> Found | None:
     """Nothing but this place, as early as it can."""
     only = _Search(task, [lane])
-    partial = Partial(0, 0, 0, 0, (), (), None, None)
+    partial = Partial(0, 0, 0, 0, (), 0, (), None, None)
     while partial.steps < task.steps:
         largest = max(only.pieces(partial, 0), key=lambda piece: piece.steps, default=None)
         if largest is None or len(partial.path) > MOST_PARTIALS:
@@ -81,11 +83,12 @@ class _Search:
         self.fastest = min(lane.step for lane in self.lanes)
         self.fixed = [fixed(lane) for lane in self.lanes]
         self.prices = [price(lane) for lane in self.lanes]
+        self.dearest = max(lane.spent_hourly for lane in self.lanes) + 1
         self.opens = [[opening.opens for opening in lane.openings] for lane in self.lanes]
         self.closes = [[opening.closes for opening in lane.openings] for lane in self.lanes]
 
     def run(self) -> Found | None:
-        self.push(Partial(0, 0, 0, 0, (), (), None, None))
+        self.push(Partial(0, 0, 0, 0, (), 0, (), None, None))
         whole: Partial | None = None
         while self.heap:
             key, _, partial, lane = heapq.heappop(self.heap)
@@ -121,7 +124,7 @@ class _Search:
         if lane is not None:
             one = self.lanes[lane]
             likely_fixed, fixed = self.fixed[lane]
-            time += one.delay + one.overhead
+            time += self.wait(partial, one) + one.overhead
             path = (*path, lane)
         expected = self.expected.least(rest, self.task.deadline - time)
         spends = self.spends.least(rest, self.task.deadline - time)
@@ -152,7 +155,7 @@ class _Search:
         """Each number of steps in the earliest opening that takes it: a later one leaves nothing more."""
         lane, used = self.lanes[index], dict(partial.used)
         most, covered = self.most(partial, lane), 0
-        ready = partial.time + lane.delay
+        ready = partial.time + self.wait(partial, lane)
         for opening in lane.openings[bisect_right(self.closes[index], ready) :]:
             start = max(ready, opening.opens)
             room = min(opening.closes, self.task.deadline) - start
@@ -165,6 +168,10 @@ class _Search:
             covered = max(covered, fits)
             if covered >= most:
                 return
+
+    def wait(self, partial: Partial, lane: Lane) -> int:
+        """Before a session there begins."""
+        return lane.delay + max(0, lane.slack - partial.slack)
 
     def most(self, partial: Partial, lane: Lane) -> int:
         most = min(self.task.steps - partial.steps, lane.most_steps)
@@ -211,8 +218,9 @@ class _Search:
             partial.steps + piece.steps,
             piece.end,
             partial.expected + lane.expected(piece.steps),
-            partial.spends + lane.spends(piece.steps),
+            partial.spends + lane.spends(piece.steps, partial.slack),
             used,
+            max(partial.slack, lane.slack),
             (*partial.path, piece.lane),
             partial,
             piece,
@@ -220,14 +228,15 @@ class _Search:
 
     def is_dominated(self, partial: Partial) -> bool:
         """Whether another has done as much, by then, for no more money and quota, in no more segments."""
-        steps, time, expected, spends, used, path, _, _ = partial
+        steps, time, expected, spends, used, slack, path, _, _ = partial
         segments, mine, ends = len(path), dict(used), self.task.ends
-        for done, at, spent, gone, taken, way, _, _ in self.settled:
+        for done, at, spent, gone, taken, kept, way, _, _ in self.settled:
             if (
                 done >= steps
-                and at <= time
+                # what it may have to set aside yet
+                and at + max(0, slack - kept) <= time
                 and spent <= expected
-                and gone <= spends
+                and gone + max(0, slack - kept) * self.dearest // HOUR <= spends
                 and len(way) <= segments
                 # what was used of a period that is over by then matters no more
                 and (not taken or not any(many > mine.get(period, 0) and ends[period] > time for period, many in taken))

@@ -132,7 +132,7 @@ def planned(setting: Setting, found: Found, number: int) -> PlannedSegment:
 def begin_delay(segment: PlannedSegment, setting: Setting) -> timedelta:
     """From sending it there to its start: what the plan allows for upload, queue and failures."""
     lane = next(lane for lane in setting.lanes if lane.place.offer is segment.offer)
-    return timedelta(microseconds=lane.delay)
+    return timedelta(microseconds=lane.delay + lane.slack)
 
 
 def waits_for(plan: Plan) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple
@@ -64,17 +64,23 @@ class Found:
 
     @property
     def spends(self) -> int:
-        return sum(self.lanes[p.lane].spends(p.steps) for p in self.pieces)
+        return sum(gone for _, gone in self._money())
 
     @property
     def needs(self) -> int:
         """The least budget that holds it: what a segment reserves, on top of what was spent before it."""
         before, most = 0, 0
+        for reserved, gone in self._money():
+            before, most = before + gone, max(most, before + reserved, before + gone)
+        return most
+
+    def _money(self) -> Iterator[tuple[int, int]]:
+        """What each piece reserves, and what is gone after it."""
+        slack = 0
         for piece in self.pieces:
             lane = self.lanes[piece.lane]
-            most = max(most, before + lane.reserve(piece.steps))
-            before += lane.spends(piece.steps)
-        return most
+            yield lane.reserve(piece.steps), lane.spends(piece.steps, slack)
+            slack = max(slack, lane.slack)
 
     @property
     def end(self) -> int:
