@@ -38,14 +38,14 @@ def test_a_week_is_the_same_twice_and_no_better_than_who_knows_the_future(bench,
     assert all(o.useful_hours <= o.hours for o in lives[0])
 
 
-def test_a_run_that_inference_drives_from_this_machine_goes_elsewhere_in_time(bench, tmp_path):
+def test_a_run_that_inference_would_drive_from_this_machine_is_in_time_elsewhere(bench, tmp_path):
     world = bench("planner_world")
     simulation = world.fresh(tmp_path / "node", 24, runs=12, weeks=2, allowed=("local", "sagemaker"))
     simulation.specs = [simulation.specs[9]]  # it was lost in this place's queue, its money unspent
     simulation.live().work()
     [found] = world.outcomes(simulation)
     simulation.close()
-    assert found.is_in_time and "local" in found.places and len(set(found.places)) > 1
+    assert found.is_in_time and found.spent <= found.spec.budget and len(set(found.places)) > 1
 
 
 def test_a_tight_world_has_fewer_free_hours_than_are_wanted(bench):

@@ -62,7 +62,7 @@ def test_steps_that_are_done_are_not_planned_again(world):
     assert [segment.steps for segment in world.coordinator().look_ahead(run).segments] == [20, 20]
     done = world.carry(run)
     assert done.state is RunState.DONE and newest_checkpoint(world.segments(run)).step == 40
-    problem = world.coordinator().outlook(run, world.segments(run)[:1], world.corpus, None).problem()
+    problem = world.coordinator().planning.outlook(run, world.segments(run)[:1], world.corpus, None).problem()
     assert problem.runs[0].steps == 20
 
 
