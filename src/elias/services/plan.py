@@ -24,6 +24,8 @@ from elias.units import FREE, Money, rfc3339
 LONGEST_WAIT = timedelta(hours=1)
 """Before it is planned again: prices, quotas and the user's mind may have changed."""
 AS_LIKELY_AS_NOT = 0.5
+ADVICE_EFFORT = 40
+"""Of each search for what would help a run that waits: it is asked again every hour."""
 TURN = timedelta(hours=6)
 """On a place that is free and has no quota, such as this machine: then whoever waits for it comes first."""
 
@@ -103,7 +105,7 @@ def _what_is_free(ask: Ask, problem: Problem, offers: Sequence[Offer]) -> Plan:
     found = plan_segment(replace(ask, budget_left=None), offers)
     if found.segments or ask.budget_left is None:
         return found
-    setting = Setting.of(problem, problem.runs[0])
+    setting = replace(Setting.of(problem, problem.runs[0]), effort=ADVICE_EFFORT)
     late = plan_late(setting)
     late = replace(late, segments=(), wait_until=found.wait_until, relaxations=relaxations(setting))
     helps = " or ".join(relaxation.words for relaxation in late.relaxations)

@@ -145,7 +145,7 @@ def _relaxations(setting: Setting) -> Iterator[tuple[float, Relaxation]]:
 def _budget_needed(setting: Setting) -> Money | None:
     """To be in time; None where money is not what is missing."""
     rich = replace(setting.ask, budget=Money(NO_LIMIT))
-    paid = Setting.of(setting.problem, rich, setting.calendar)
+    paid = replace(Setting.of(setting.problem, rich, setting.calendar), effort=setting.effort)
     found = search(paid.task(Aim.THRIFTIEST))
     low = (setting.ask.budget or FREE).micro_usd
     if found is None or found.needs <= low:
@@ -164,7 +164,8 @@ def _probability_reached(setting: Setting) -> float | None:
 
     def exists(hundredths: int) -> bool:
         weaker = replace(setting.ask, wanted=hundredths / 100)
-        return search(Setting.of(setting.problem, weaker, setting.calendar).task()) is not None
+        looser = replace(Setting.of(setting.problem, weaker, setting.calendar), effort=setting.effort)
+        return search(looser.task()) is not None
 
     if not exists(low):
         return None
