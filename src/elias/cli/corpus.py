@@ -115,10 +115,9 @@ def _emit(corpus: Corpus, *, json: bool) -> None:
         return
     print(f"corpus    {corpus.digest}")
     print(f"label     {corpus.label}")
-    print(f"train     {corpus.train_examples:,} examples")
+    pairs = f", {corpus.preference_pairs:,} of them preference pairs" if corpus.preference_pairs else ""
+    print(f"train     {corpus.train_examples:,} examples{pairs}")
     print(f"held-out  {corpus.heldout_examples:,} examples")
-    if corpus.preference_pairs:
-        print(f"pairs     {corpus.preference_pairs:,} of them are preference pairs")
     print(f"sessions  {_sources(corpus)}")
 
 

@@ -62,6 +62,7 @@ class Corpus:
     train_examples: int
     heldout_examples: int
     preference_pairs: int
+    """Of the training examples."""
     sessions: int
     by_source: Mapping[str, int]
     built_at: datetime

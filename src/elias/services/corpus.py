@@ -93,7 +93,7 @@ class Corpora:
             heldout=heldout,
             train_examples=counted_train["examples"],
             heldout_examples=counted_heldout["examples"],
-            preference_pairs=counted_train["pairs"] + counted_heldout["pairs"],
+            preference_pairs=counted_train["pairs"],
             sessions=len(chosen),
             by_source=dict(sorted(Counter(session.source for session in chosen).items())),
             built_at=self._clock.now(),

@@ -45,8 +45,8 @@ def new_run(wanted: Wanted, corpus: Corpus, clock: Clock) -> Run:
     """Raises InputError when the corpus cannot teach what is asked."""
     if wanted.recipe.objective is Objective.DPO and corpus.preference_pairs == 0:
         raise InputError(
-            f"the corpus {corpus.digest.short} holds no preference pairs, which dpo learns from",
-            fix="train with --objective sft, or capture chats with chosen and rejected answers",
+            f"the corpus {corpus.digest.short} has no preference pairs to train on, which dpo learns from",
+            fix="train with --objective sft, or capture chats with chosen and rejected answers (some are held out)",
         )
     if corpus.train_examples == 0:
         raise InputError(
