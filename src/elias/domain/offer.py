@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from elias.domain.hours import DailyHours
 from elias.domain.label import Label
 from elias.units import FREE, Money
 from elias_trainer.contract import BaseModel, Recipe
@@ -64,6 +65,8 @@ class Offer:
     """Whether `private` data must be encrypted to go there; false only for this machine."""
     seals_private: bool = False
     """Whether its backend encrypts `private` data before it leaves."""
+    hours: DailyHours | None = None
+    """In which alone it can be had; None is at any time."""
     refused: str | None = None
     """Why it cannot take this need, and what would change that; None takes it."""
     refused_until: datetime | None = None
@@ -75,6 +78,11 @@ class Offer:
     def passes_at(self) -> datetime | None:
         """When what refuses now opens again, surely enough to plan with it: never of a place that is down."""
         return self.refused_until if self.refused and self.memory_bytes and not self.is_down else None
+
+    def open_for(self, now: datetime) -> timedelta | None:
+        """Until its hours are over, where they have begun; None where it has none, or not now."""
+        spans = self.hours.spans(now, now + timedelta.resolution) if self.hours else ()
+        return next((closes - now for _, closes in spans), None)
 
 
 def refused_place(backend: str, accelerator: str, why: str, until: datetime | None) -> Offer:

@@ -122,7 +122,7 @@ def _fitted(ask: Ask, plan: Plan, outlook: Outlook) -> PlannedSegment:
         turn = TURN if plan.deadline is not None else None
         promises = [promise.starts_at for promise in _promises(offer, outlook) if promise.starts_at > segment.starts_at]
         room = min(promises) - segment.starts_at if promises else None
-        spans = [span for span in (offer.longest, ask.span, turn, room) if span is not None]
+        spans = [span for span in (offer.longest, offer.open_for(ask.now), ask.span, turn, room) if span is not None]
     span = max(min(spans), offer.shortest) if spans else None
     if not is_paid(offer) or span is None:
         return replace(segment, span=span)
@@ -214,7 +214,7 @@ def _why_second(best: Offer, offer: Offer) -> str:
 
 
 def _span(ask: Ask, offer: Offer) -> timedelta | None:
-    limits = [span for span in (ask.span, offer.longest, offer.left) if span is not None]
+    limits = [span for span in (ask.span, offer.longest, offer.left, offer.open_for(ask.now)) if span is not None]
     if offer.hourly > FREE and ask.budget_left is not None:
         hours = (ask.budget_left - offer.once).micro_usd / offer.hourly.micro_usd
         limits.append(timedelta(seconds=int(hours * 3600)))

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import psutil
@@ -22,6 +23,7 @@ from elias.domain.run import SegmentState
 from elias.errors import ConfigError, DiskFull
 from elias.ports.backend import Backend, BackendContext
 from elias.testing.backend_suite import BackendSuite, MakeBundle
+from elias.testing.places.world import WorldClock
 from elias_trainer.contract import BaseModel, Limits, Recipe
 
 
@@ -145,6 +147,27 @@ class TestLocalBackend(BackendSuite):
             make_backend(home, thread=2)
         with pytest.raises(ConfigError, match="not a whole number"):
             make_backend(home, threads="two")
+
+    def test_within_its_hours_alone_anything_begins_here(self, home: Path, bundle: MakeBundle) -> None:
+        clock = WorldClock()
+        hours = "-".join(f"{(clock.now() + timedelta(hours=h)).astimezone():%H:%M}" for h in (1, 3))
+        context = BackendContext(name="local", node="test", home=home, settings={"hours": hours}, clock=clock)
+        backend = LocalBackend(context)
+        need = Need(base=BaseModel(reference="tiny"), recipe=Recipe(), label=Label.PUBLIC, corpus_bytes=1)
+        [closed] = backend.offers(need)
+        assert closed.refused and "only" in closed.refused and closed.refused_until == clock.now() + timedelta(hours=1)
+        sent = bundle()
+        handle = backend.submit(sent.job.segment, sent, closed)
+        waits = backend.poll(handle)
+        assert waits.state is SegmentState.PENDING and waits.note == f"waits: {closed.refused}"
+        clock.sleep(timedelta(hours=1))
+        [opened] = backend.offers(need)
+        assert opened.refused is None and opened.open_for(clock.now()) == timedelta(hours=2)
+        assert self.wait(backend, handle).state is SegmentState.DONE
+
+    def test_hours_that_are_none_are_refused_with_an_example(self, home: Path) -> None:
+        with pytest.raises(ConfigError, match="not from when to when"):
+            make_backend(home, hours="at night")
 
     def test_the_trainer_gets_its_threads_and_lets_the_others_work(self, home: Path, bundle: MakeBundle) -> None:
         backend = make_backend(home, threads=1)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, time, timedelta
 
 import pytest
 
+from elias.domain.hours import DailyHours
 from elias.domain.label import Label
 from elias.domain.offer import Offer, refused_place
 from elias.domain.run import Bounds, Run, Segment
@@ -103,6 +104,16 @@ def test_runs_with_a_deadline_take_turns_on_this_machine():
     ahead = replace(outlook(by=days(4)), sights=[sight(LOCAL, 600, 240)])
     plan = next_segment(ask(ahead), ahead)
     assert plan.segments[0].span == TURN and plan.is_in_time
+
+
+def test_hours_of_the_day_are_kept_by_the_plan_and_by_its_first_segment():
+    night = replace(LOCAL, hours=DailyHours(opens=time(10), closes=time(14), zone=UTC))
+    ahead = replace(outlook(by=days(4)), sights=[sight(night, 600, 60)])
+    plan = next_segment(ask(ahead), ahead)
+    assert [(s.starts_at - NOW) // HOUR for s in plan.segments] == [0, 22, 46]
+    assert plan.segments[0].span == 2 * HOUR and all((s.ends_at - NOW) // HOUR % 24 <= 2 for s in plan.segments)
+    unknown = replace(outlook(steps=None), sights=[sight(night, 600, None)])
+    assert next_segment(ask(unknown), unknown).segments[0].span == 2 * HOUR
 
 
 def test_a_segment_in_a_queue_is_in_vain_only_where_the_run_could_begin_elsewhere_now():

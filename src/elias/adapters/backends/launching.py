@@ -19,6 +19,7 @@ from typing import Any
 
 from elias.adapters.backends.output import read_json
 from elias.adapters.hardware import probe, threads_available
+from elias.domain.hours import DailyHours
 from elias.domain.tier import GIB
 from elias.errors import BackendError, ConfigError
 from elias_trainer.contract import write_whole
@@ -36,6 +37,8 @@ class LocalSettings:
     """Trainer processes, a GPU each; None is one a GPU."""
     min_free_bytes: int = GIB
     """Room that must be left on the disk beyond what a segment is known to need."""
+    hours: DailyHours | None = None
+    """Of the day, in which alone it trains here; None is at any time."""
     cache: str | None = None
     """Where converted base models are kept between segments."""
 
@@ -50,7 +53,18 @@ class LocalSettings:
                 raise ConfigError(
                     f"[backends.local] {name} is {value!r}, not a whole number", fix=f"write it like: {name} = 2"
                 )
-        return cls(**raw)
+        return cls(**{**raw, "hours": _hours(raw.get("hours"))})
+
+
+def _hours(raw: object) -> DailyHours | None:
+    if raw is None:
+        return None
+    try:
+        return DailyHours.parse(str(raw))
+    except ValueError as error:
+        raise ConfigError(
+            f"[backends.local] hours is {raw!r}, not from when to when", fix='write it like: hours = "22:00-07:00"'
+        ) from error
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,8 +45,9 @@ class LocalBackend:
         """Handle -> the `seq` read last and the byte that follows it: only to read no event twice."""
 
     def offers(self, need: Need) -> Sequence[Offer]:
-        machine = probe(self.home)
+        machine, hours = probe(self.home), self.settings.hours
         card = machine.gpus[0] if machine.gpus else None
+        lacks = self._lacks(need, machine)
         return [
             Offer(
                 backend=self.name,
@@ -57,7 +58,9 @@ class LocalBackend:
                 hourly=FREE,
                 longest=None,
                 left=None,
-                refused=self._lacks(need, machine),
+                hours=hours,
+                refused=lacks or self._closed(),
+                refused_until=hours.closed_until(self.clock.now()) if hours and not lacks else None,
             )
         ]
 
@@ -70,7 +73,8 @@ class LocalBackend:
         self._check_room(bundle)
         order = {"job": str((bundle.folder / "job.json").absolute()), "lease": _lease_path(bundle)}
         write_whole(segment / "order.json", json.dumps(order).encode())
-        self.launching.launch_if_free(segment)
+        if self._closed() is None:
+            self.launching.launch_if_free(segment)
         return key
 
     def poll(self, handle: str) -> Status:
@@ -80,11 +84,13 @@ class LocalBackend:
         if not (segment / "order.json").exists():
             message = f"this machine knows no segment {handle!r}"
             return Status.failed(FailureKind.INFRASTRUCTURE, message, "elias run resume")
-        identity = self._identity(handle)
-        if identity is None and not self.launching.launch_if_free(segment):
+        identity, closed = self._identity(handle), self._closed()
+        if identity is None and (closed or not self.launching.launch_if_free(segment)):
             if (segment / "unwanted").exists():
                 return self._how_it_ended(handle)
-            return Status(state=SegmentState.PENDING, note="waits: another segment trains on this machine")
+            return Status(
+                state=SegmentState.PENDING, note=f"waits: {closed or 'another segment trains on this machine'}"
+            )
         identity = self._identity(handle)
         if identity is None or identity.is_alive():
             return Status(state=SegmentState.RUNNING, started_at=self._started_at(handle), accelerator=self._device())
@@ -178,6 +184,11 @@ class LocalBackend:
             f"needs about {needs / GIB:.0f} GiB of memory and this machine has {has / GIB:.0f}; "
             "a smaller --base, --method qlora, --batch-size or --sequence-length would fit"
         )
+
+    def _closed(self) -> str | None:
+        """Why nothing begins here at this time of the day."""
+        hours = self.settings.hours
+        return f"it trains here {hours} only" if hours and hours.closed_until(self.clock.now()) else None
 
     # What became of it
 

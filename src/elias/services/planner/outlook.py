@@ -11,7 +11,7 @@ from elias.domain.plan import Plan
 from elias.domain.run import Run
 from elias.services.estimate import Forecast
 from elias.services.planner.explain import explained
-from elias.services.planner.problem import Commitment, Pace, Place, Problem, RunAsk
+from elias.services.planner.problem import HORIZON, Commitment, Pace, Place, Problem, RunAsk, Window
 from elias.services.sightings import Seen
 from elias.units import Money
 
@@ -84,6 +84,7 @@ class Outlook:
             offer=sight.offer,
             name=name,
             refill=sight.refill,
+            windows=_windows(sight.offer, self.now),
             not_before=self.doubts.get(place_name(sight.offer.backend, sight.offer.variant)),
             # a rate that nobody has seen is not planned with
             failure_rate=reliability.failure_rate if reliability.segments else 0.0,
@@ -124,6 +125,11 @@ def queue_problem(
         weekly_money=weekly_money,
         commitments=tuple(commitments),
     )
+
+
+def _windows(offer: Offer, now: datetime) -> tuple[Window, ...]:
+    spans = offer.hours.spans(now, now + HORIZON) if offer.hours else ()
+    return tuple(Window(opens=opens, closes=closes) for opens, closes in spans)
 
 
 def _pace(forecast: Forecast) -> Pace:

@@ -13,6 +13,7 @@ from elias.units import Money
 
 SHORTEST = timedelta(minutes=2)
 """Nothing shorter is reserved: below this a segment is spent on loading the base."""
+HORIZON = timedelta(days=56)
 NOTHING = Estimate(low=0.0, likely=0.0, high=0.0)
 
 
@@ -118,7 +119,7 @@ class Problem:
     now: datetime
     places: tuple[Place, ...]
     runs: tuple[RunAsk, ...]
-    horizon: timedelta = timedelta(days=56)
+    horizon: timedelta = HORIZON
     """How far ahead anything is planned."""
     session_caps: Mapping[str, int] = field(default_factory=dict)
     """Backend -> the most sessions at once over all its places, where the account has such a cap."""
