@@ -1,5 +1,6 @@
 """The shipped contract suite, against the emulated Kaggle."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from elias.domain.label import Label
 from elias.domain.run import SegmentState
 from elias.ports.backend import Backend
 from elias.testing.backend_suite import BackendSuite, MakeBundle
+from elias.testing.engine_contract import wait_until
 
 
 class TestKaggle(BackendSuite):
@@ -51,3 +53,5 @@ def test_the_shipped_notebook_runs_as_it_is_and_shows_its_cells(
     assert place.ended().state is SegmentState.DONE
     [page] = place.emulated.disk.root.glob("kernels/ada/*/versions/*/kaggle/working/__notebook__.ipynb")
     assert "the trainer left with exit code 0" in page.read_text()
+    [session] = place.emulated.disk.root.glob("kernels/ada/*/versions/*/session.json")
+    wait_until(lambda: json.loads(session.read_bytes())["status"] == "COMPLETE")  # every cell, the last one too

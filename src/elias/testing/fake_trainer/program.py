@@ -83,7 +83,7 @@ class FakeTraining:
             fix = "send the segment again with whole files"
             self.end(c.Outcome.FAILED, broken, c.Failure(kind=c.FailureKind.VERIFICATION, message=broken, fix=fix))
             return 1
-        self.event(c.EventKind.STARTED, **_machine(), expected_accelerator=None, matches=True)
+        self.event(c.EventKind.STARTED, **_machine(), precision="fp32", expected_accelerator=None, matches=True)
         self.load()
         self.saved_at = time.monotonic()
         return self.train()
