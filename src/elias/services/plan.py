@@ -104,7 +104,7 @@ def _what_is_free(ask: Ask, problem: Problem, offers: Sequence[Offer]) -> Plan:
     """By the rule; and no money for a run that is not expected to be done with it."""
     found = plan_segment(replace(ask, budget_left=None), offers)
     if found.segments or ask.budget_left is None:
-        return found
+        return replace(found, is_in_time=False)
     setting = replace(Setting.of(problem, problem.runs[0]), effort=ADVICE_EFFORT)
     late = plan_late(setting)
     late = replace(late, segments=(), wait_until=found.wait_until, relaxations=relaxations(setting))

@@ -8,7 +8,7 @@ is lost with the process and made again when its run looks at the world next, wi
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
@@ -20,7 +20,7 @@ from elias.ports.backend import Backend
 from elias.ports.stores import CorpusStore
 from elias.services.foresee import Foresight
 from elias.services.next_move import time_left
-from elias.services.plan import Ask, is_paid, next_segment
+from elias.services.plan import AS_LIKELY_AS_NOT, Ask, is_paid, next_segment
 from elias.services.planner.outlook import Outlook, place_name, queue_problem
 from elias.services.planner.problem import Commitment
 from elias.services.planner.queue import plan_queue
@@ -82,8 +82,11 @@ class Planning:
         if self.together and self.together[0] == names and now < self.together[1] + TOGETHER_EVERY:
             return False
         self.together = names, now
+        late = {other for other in names - {run.id} if not promised[other]} | (
+            {run.id} if not plan.is_in_time else set()
+        )
         try:
-            outlooks = list(self._outlooks(sorted(names), promised))
+            outlooks = list(self._outlooks(sorted(names), promised, late))
         except BackendError:  # the run itself says so, or goes where the others are
             return False
         problem = queue_problem(outlooks, commitments=self.foresight.commitments())
@@ -122,8 +125,10 @@ class Planning:
                     )
                     yield Commitment(place=place, starts_at=starts, span=ends - starts, run=run)
 
-    def _outlooks(self, names: Sequence[str], promised: Mapping[str, tuple[PlannedSegment, ...]]) -> Iterator[Outlook]:
-        """Of those that have something to begin, after what they train on now."""
+    def _outlooks(
+        self, names: Sequence[str], promised: Mapping[str, tuple[PlannedSegment, ...]], late: Set[str]
+    ) -> Iterator[Outlook]:
+        """Of those that have something to begin, after what they train on now; of a late one less is asked."""
         for name in names:
             run, segments = self.foresight.runs.get(name), self.foresight.runs.segments(name)
             if run.state.is_standing:
@@ -134,5 +139,7 @@ class Planning:
             if ready is not None:
                 rest = sum(segment.steps or 0 for segment in promised.get(name, ()))
                 found = replace(found, ready=ready, rest=rest)
+            if name in late:
+                found = replace(found, wanted=AS_LIKELY_AS_NOT)
             if found.problem() is not None:
                 yield found
