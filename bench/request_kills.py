@@ -39,6 +39,7 @@ from elias.wiring.train import Parts, Training, open_training
 from elias_trainer.contract import Digest, digest_file
 
 STEPS, FIRST_STEPS = 24, 14
+TIDIES_WITHIN_S = 30.0
 MOMENTS = ("unsent", "reached", "answered")
 forked = multiprocessing.get_context("fork")
 """Each process of a node begins as a copy of this one, which has imported everything and started no thread."""
@@ -176,17 +177,31 @@ class Kills:
         return process.exitcode
 
 
+def _tells_when_tidied(training: Training) -> threading.Event:
+    """Set once the step that ends a run has ended too: a run is done before its place has been left in order."""
+    finish, tidied = training.coordinator.finish, threading.Event()
+
+    def finished(run_id: str, number: int) -> None:
+        finish(run_id, number)
+        tidied.set()
+
+    training.coordinator.finish = finished  # type: ignore[method-assign]
+    return tidied
+
+
 def carry(world: World, death: Death | None) -> None:
     """What a node does: becomes the engine, and goes on with the run until it has ended."""
     if death:
         Hook(death, world).install()
     config = world.config()
     with open_training(config, parts_of(config.home)) as training:
+        tidied = _tells_when_tidied(training)
         quick(training).launch()
         while not (run := training.stores.runs.get(world.run)).state.is_final:
             if run.state is RunState.FAILED:
                 sys.exit(f"failed: {run.reason}")
             time.sleep(0.02)
+        tidied.wait(TIDIES_WITHIN_S)
 
 
 class Hook:

@@ -126,8 +126,9 @@ class Kernels:
 
     def log(self, version: Path) -> list[Json]:
         path = version / "log.jsonl"
-        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-        return [json.loads(line) for line in lines]
+        text = path.read_text(encoding="utf-8") if path.exists() else ""
+        whole = text[: text.rfind("\n") + 1]  # the session may be in the middle of a line
+        return [json.loads(line) for line in whole.splitlines()]
 
     def end(self, version: Path, status: str) -> None:
         """Stop a session from outside, as the web page's button does."""
