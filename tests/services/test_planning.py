@@ -168,6 +168,9 @@ def test_a_run_that_was_paused_is_left_out_of_the_plan_of_all():
     world.asked["rich"] = replace(world.asked["rich"], run=replace(rich, state=RunState.PAUSED))
     assert world.planning.make_room(poor, late)
     assert world.planning.promised["rich"] == promised.segments
+    world.now += TOGETHER_EVERY
+    world.asked["poor"] = replace(world.asked["poor"], run=replace(poor, state=RunState.PAUSED))
+    assert not world.planning.make_room(poor, late)
 
 
 def test_this_machine_is_left_to_whoever_is_in_time_with_it():

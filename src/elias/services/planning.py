@@ -82,16 +82,17 @@ class Planning:
         if self.together and self.together[0] == names and now < self.together[1] + TOGETHER_EVERY:
             return False
         self.together = names, now
-        late = {other for other in names - {run.id} if not promised[other]} | (
-            {run.id} if not plan.is_in_time else set()
-        )
+        promised[run.id] = plan.segments if plan.is_in_time else ()
+        late = {name for name in names if not promised[name]}
         try:
             outlooks = list(self._outlooks(sorted(names), promised, late))
         except BackendError:  # the run itself says so, or goes where the others are
             return False
-        problem = queue_problem(outlooks, commitments=self.foresight.commitments())
+        if not outlooks:  # everybody was stopped meanwhile
+            return False
+        queue = plan_queue(queue_problem(outlooks, commitments=self.foresight.commitments()), TRIES)
         with self.lock:
-            for found in plan_queue(problem, TRIES).plans:
+            for found in queue.plans:
                 if found.run in self.promised and found.run != run.id:
                     self.promised[found.run] = found.segments if found.is_in_time else ()
         return True
