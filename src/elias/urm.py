@@ -52,8 +52,8 @@ class CloudTraining:
         `job_id` is a job's name, a segment or a run. Raises NotFound, ConfigError or BackendError.
         """
         from elias.config import load
+        from elias.wiring.backends import backend_context
         from elias.wiring.plugins import load_plugin
-        from elias.wiring.train import backend_context
 
         backend = load_plugin("elias.backends", "sagemaker")(backend_context(load(), "sagemaker"))
         status = backend.monitor(job_id)

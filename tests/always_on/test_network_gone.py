@@ -23,9 +23,9 @@ from elias.testing.bundles import small_corpus
 from elias.testing.kaggle_emulator import KaggleEmulator
 from elias.testing.sagemaker_emulator import SageMakerEmulator
 from elias.units import Money
+from elias.wiring.backends import HYBRID
 from elias.wiring.node import announce
 from elias.wiring.offers import list_offers
-from elias.wiring.train import HYBRID
 from elias_trainer.contract import TINY, BaseModel, Recipe
 
 CREDENTIALS = {

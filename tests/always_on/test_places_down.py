@@ -27,8 +27,9 @@ from elias.testing.bundles import small_corpus
 from elias.testing.fake_trainer import build_fake_trainer
 from elias.testing.kaggle_emulator import KaggleEmulator
 from elias.testing.nouns import a_run
+from elias.wiring.backends import HYBRID
 from elias.wiring.stores import open_engine, open_stores
-from elias.wiring.train import HYBRID, Parts, Training, make_training
+from elias.wiring.train import Parts, Training, make_training
 from elias.wiring.weather import weather
 from elias_trainer.contract import TINY, BaseModel, Digest, Recipe
 

@@ -12,8 +12,8 @@ from elias.config import Config
 from elias.config.schema import Training
 from elias.errors import ConfigError, NotFound
 from elias.services.runs import Wanted
+from elias.wiring.backends import HYBRID, Backends
 from elias.wiring.offers import list_offers
-from elias.wiring.train import HYBRID, Backends
 from elias_trainer.contract import TINY, BaseModel, Recipe
 
 

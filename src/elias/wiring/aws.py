@@ -13,9 +13,9 @@ from elias.domain.run import RunState
 from elias.errors import InputError, NotFound
 from elias.ports.backend import HasHoldings
 from elias.services.orphans import Look, Orphans
+from elias.wiring.backends import Backends, backend_context
 from elias.wiring.plugins import load_plugin
 from elias.wiring.stores import open_stores
-from elias.wiring.train import Backends, backend_context
 
 if TYPE_CHECKING:
     from elias.adapters.backends.sagemaker.client import Clients

@@ -15,8 +15,9 @@ from elias.ports.backend import Adopts
 from elias.services.adopt import Adoption
 from elias.services.by_hand import ByHand
 from elias.services.run_folder import RunFolder
+from elias.wiring.backends import Backends, backend_context
 from elias.wiring.plugins import load_plugin
-from elias.wiring.train import Backends, backend_context, open_training
+from elias.wiring.train import open_training
 from elias_trainer.contract import Result, from_json
 
 if TYPE_CHECKING:

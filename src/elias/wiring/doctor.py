@@ -10,7 +10,8 @@ from elias.domain.label import Label
 from elias.domain.offer import Need, Offer
 from elias.domain.tier import TIERS, Machine, Tier, shortfalls, tier_of
 from elias.errors import EliasError
-from elias.wiring.train import HYBRID, Backends, default_base, place_names
+from elias.wiring.backends import HYBRID, Backends, place_names
+from elias.wiring.train import default_base
 from elias_trainer.contract import BaseModel, Method, Recipe
 
 

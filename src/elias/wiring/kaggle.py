@@ -9,8 +9,8 @@ from elias.domain.footprint import Footprint, footprint
 from elias.errors import InputError
 from elias.ports.backend import HasQuota, Quota
 from elias.services.base_shape import model_shape
+from elias.wiring.backends import backend_context
 from elias.wiring.plugins import load_plugin
-from elias.wiring.train import backend_context
 from elias_trainer.contract import Precision, Recipe
 
 NAME = "kaggle"

@@ -11,7 +11,8 @@ from datetime import timedelta
 from elias.config.schema import Config
 from elias.errors import EliasError
 from elias.ports.backend import Listens
-from elias.wiring.train import TRY_AGAIN_S, Training, place_names
+from elias.wiring.backends import TRY_AGAIN_S, place_names
+from elias.wiring.train import Training
 
 log = logging.getLogger("elias.listening")
 

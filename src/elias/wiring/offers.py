@@ -18,10 +18,10 @@ from elias.services.foresee import seen_so_far
 from elias.services.offers import PlaceRows, ask_all, rows_of
 from elias.services.runs import Wanted
 from elias.services.workload import Work, work_of_corpus, work_unknown
+from elias.wiring.backends import Backends, left_out, place_names
 from elias.wiring.corpus import open_blobs
 from elias.wiring.guard import GuardedPlaces
 from elias.wiring.stores import Stores, open_stores
-from elias.wiring.train import Backends, left_out, place_names
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

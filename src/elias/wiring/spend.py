@@ -14,6 +14,7 @@ from elias.ports.backend import Backend, HasBills
 from elias.services.books import Books, Compared
 from elias.services.spend import Purse
 from elias.units import Clock
+from elias.wiring.backends import Backends
 from elias.wiring.stores import Stores, open_stores
 
 
@@ -57,8 +58,6 @@ def reconcile(config: Config, books: Books, back: timedelta) -> tuple[list[Compa
 
 def _places(config: Config, books: Books) -> tuple[Mapping[str, Backend], dict[str, EliasError]]:
     """Every backend that is configured or that the journal names."""
-    from elias.wiring.train import Backends
-
     backends, places, silent = Backends(config), dict[str, Backend](), dict[str, EliasError]()
     for name in dict.fromkeys([*config.backends, *(a.claim.backend for a in books.store.accounts())]):
         try:

@@ -16,7 +16,7 @@ from elias.adapters.backends.worker.notebook import notebook
 from elias.adapters.clock import SystemClock
 from elias.config.schema import Config
 from elias.errors import ConfigError
-from elias.wiring.train import Backends
+from elias.wiring.backends import Backends
 from elias_trainer.contract import Digest, digest_file
 
 

@@ -42,8 +42,9 @@ from elias.testing.bundles import CORPUS, small_corpus
 from elias.testing.fake_trainer import expected_adapter
 from elias.testing.kaggle_emulator import Fault, FaultKind, KaggleEmulator
 from elias.wiring.attest import make_node, node_signer
+from elias.wiring.backends import backend_context
 from elias.wiring.by_hand import download
-from elias.wiring.train import Training, backend_context, open_training
+from elias.wiring.train import Training, open_training
 from elias_trainer.contract import BaseModel, Recipe, digest_bytes, digest_file
 from tests.adapters.kaggle.official_cli import type_kaggle
 

@@ -8,7 +8,7 @@ import pytest
 from elias.adapters.backends.ssh.settings import SshSettings
 from elias.config.load import load
 from elias.errors import ConfigError
-from elias.wiring.train import Backends, place_names
+from elias.wiring.backends import Backends, place_names
 
 
 @pytest.mark.parametrize(

@@ -20,9 +20,10 @@ from elias.domain.run import Bounds, RunState
 from elias.services.runs import Wanted, new_run
 from elias.testing.bundles import CORPUS, small_corpus
 from elias.testing.fake_trainer import expected_adapter, fake_base
+from elias.wiring.backends import Backends
 from elias.wiring.listening import listening
 from elias.wiring.plugins import plugin_names
-from elias.wiring.train import Backends, open_training
+from elias.wiring.train import open_training
 from elias_trainer.contract import FailureKind, Recipe
 from tests.adapters.worker.by_hand import Hand
 from tests.adapters.worker.conftest import SETTINGS, Place, wait_for
