@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cache
 
 from elias_trainer.contract import Precision
 
@@ -118,6 +119,7 @@ UNKNOWN_FACTOR = 3.0
 """On top of that of an assumed row."""
 
 
+@cache
 def find(name: str) -> Accelerator:
     """The row for what a driver or a place calls it; `UNKNOWN` where there is none."""
     lowered = re.sub(r"[_-]", " ", name.lower())

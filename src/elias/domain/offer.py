@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from elias.domain.habit import Habit
 from elias.domain.hours import DailyHours
 from elias.domain.label import Label
 from elias.units import FREE, Money
@@ -59,6 +60,8 @@ class Offer:
     left: timedelta | None
     """Of a quota, until `refreshes_at`; None has none."""
     refreshes_at: datetime | None = None
+    kept: timedelta = timedelta(0)
+    """Of the quota, on top of `left`: what runs without a budget will probably want of it."""
     concurrency: int = 1
     start_delay: timedelta = timedelta(0)
     needs_encryption: bool = False
@@ -67,6 +70,8 @@ class Offer:
     """Whether its backend encrypts `private` data before it leaves."""
     hours: DailyHours | None = None
     """In which alone it can be had; None is at any time."""
+    habit: Habit | None = None
+    """When it is usually wanted for something else; None where nobody has looked."""
     refused: str | None = None
     """Why it cannot take this need, and what would change that; None takes it."""
     refused_until: datetime | None = None

@@ -1,4 +1,4 @@
-"""How sure a difference is: a paired bootstrap over examples.
+"""How sure a difference is: a paired bootstrap over examples; and how many of what comes by chance will come.
 
 Source: Efron and Tibshirani, An Introduction to the Bootstrap (1993), chapter 13 (percentile interval);
 Koehn, Statistical Significance Tests for Machine Translation Evaluation (2004), for pairing by example.
@@ -57,3 +57,14 @@ def paired_bootstrap(
     ordered = sorted(total.real / total.imag for total in sums)
     outside = round((1 - level) / 2 * resamples)
     return Interval(low=ordered[outside], high=ordered[resamples - 1 - outside], level=level)
+
+
+def poisson_quantile(mean: float, probability: float) -> int:
+    """The least number that is not exceeded with that probability below 1, where `mean` come on average."""
+    count, term = 0, math.exp(-mean)
+    reached = term
+    while reached < probability and count < 10 * mean + 100:
+        count += 1
+        term *= mean / count
+        reached += term
+    return count

@@ -96,13 +96,21 @@ def forecast(
     run: Run, segments: Sequence[Segment], events: Events, offer: Offer, known: Known | None = None
 ) -> Forecast:
     """Of the rest of a run on an offer. The run's own bounds on time and money are left out."""
+    return forecasts(run, segments, events, [offer], known)[0]
+
+
+def forecasts(
+    run: Run, segments: Sequence[Segment], events: Events, offers: Iterable[Offer], known: Known | None = None
+) -> Sequence[Forecast]:
+    """As `forecast`, on each."""
     known = known or Known()
     job = job_of(run, [event for s in segments for event in events.get(s.key, ())], known.work)
     stories = [SegmentStory(run=run, segment=s, events=events.get(s.key, ())) for s in segments]
     own = [found for story in stories if (found := sighting_of(story)) is not None]
     others = [sighting for sighting in known.seen.sightings if sighting.run != run.id]
     start = newest_checkpoint(segments)
-    return _forecast(job, _Spot.of(offer, run.recipe), [*own, *others], start.step if start else 0)
+    done, sightings = start.step if start else 0, [*own, *others]
+    return [_forecast(job, _Spot.of(offer, run.recipe), sightings, done) for offer in offers]
 
 
 def forecast_new(need: Need, offer: Offer, known: Known | None = None) -> Forecast:

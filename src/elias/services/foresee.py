@@ -11,7 +11,7 @@ from elias.domain.offer import Need, Offer
 from elias.domain.run import Run, RunState, Segment
 from elias.ports.backend import Backend, HasQuota
 from elias.ports.stores import BlobStore, RunStore
-from elias.services.estimate import Known, forecast
+from elias.services.estimate import Known, forecasts
 from elias.services.eta import eta
 from elias.services.foretell import foretold
 from elias.services.planner.outlook import Outlook, Sight, place_name
@@ -49,20 +49,29 @@ class Foresight:
         known = Known(seen=seen, work=None if any(events.values()) else self._work(run, corpus))
         need = self.need(run, corpus)
         every = run.checkpoint_every or self.checkpoint_every
-        found = offers_of(places, need, self.clock.now())
-        told = [(offer, place, forecast(run, segments, events, offer, known)) for offer, place in found]
+        found = list(offers_of(places, need, self.clock.now()))
+        told = forecasts(run, segments, events, [offer for offer, _ in found], known)
         return Outlook(
             run=run,
             now=self.clock.now(),
             sights=[
                 Sight(offer=foretold(offer, likely, every), forecast=likely, refill=_refill(offer, place))
-                for offer, place, likely in told
+                for (offer, place), likely in zip(found, told, strict=True)
             ],
             budget=budget,
             seen=seen,
             checkpoint_every=every,
             commitments=tuple(self.commitments(run.id)),
         )
+
+    def whole(self, run: Run, corpus: Corpus, offers: Sequence[Offer]) -> Sequence[Offer]:
+        """How long all of a run would take on each, and for how much, as if nothing were done yet."""
+        known, every = (
+            Known(seen=self.seen(), work=self._work(run, corpus)),
+            run.checkpoint_every or self.checkpoint_every,
+        )
+        told = forecasts(run, (), {}, offers, known)
+        return [foretold(offer, likely, every) for offer, likely in zip(offers, told, strict=True)]
 
     def need(self, run: Run, corpus: Corpus) -> Need:
         size = self.blobs.path(corpus.train).stat().st_size

@@ -14,16 +14,17 @@ from elias.domain.label import Label
 from elias.domain.offer import Offer
 from elias.domain.plan import NotTaken, Plan, PlannedSegment
 from elias.domain.run import Segment
+from elias.services.planner.calendar import Calendar
 from elias.services.planner.explain import relaxations
+from elias.services.planner.lanes import AS_LIKELY_AS_NOT, used_up
 from elias.services.planner.outlook import Outlook, place_name
 from elias.services.planner.problem import SHORTEST, Commitment, Problem, RunAsk
-from elias.services.planner.single import Setting, plan_late, plan_run
+from elias.services.planner.single import Setting, plan_in_time, plan_late
 from elias.services.silent import before_money
 from elias.units import FREE, Money, rfc3339
 
 LONGEST_WAIT = timedelta(hours=1)
 """Before it is planned again: prices, quotas and the user's mind may have changed."""
-AS_LIKELY_AS_NOT = 0.5
 ADVICE_EFFORT = 40
 """Of each search for what would help a run that waits: it is asked again every hour."""
 TURN = timedelta(hours=6)
@@ -80,12 +81,15 @@ def plan_segment(ask: Ask, offers: Sequence[Offer]) -> Plan:
 
 
 def _likeliest(problem: Problem, ask: RunAsk) -> Plan:
-    """As wanted; else one that is at least as likely as not to be done with its budget in time."""
-    plan = plan_run(problem, ask)
-    if plan.is_in_time or ask.wanted <= AS_LIKELY_AS_NOT:
+    """As wanted; else at least as likely as not to be done with its budget in time; else as soon as can be."""
+    calendar = Calendar(problem)
+    setting = Setting.of(problem, ask, calendar)
+    if (plan := plan_in_time(setting)) is not None:
         return plan
-    likely = plan_run(problem, replace(ask, wanted=AS_LIKELY_AS_NOT))
-    return replace(likely, wanted=ask.wanted) if likely.is_in_time else plan
+    likely = Setting.of(problem, replace(ask, wanted=min(ask.wanted, AS_LIKELY_AS_NOT)), calendar)
+    if ask.deadline is not None and (plan := plan_in_time(likely)) is not None:
+        return replace(plan, wanted=ask.wanted)
+    return plan_late(replace(setting, effort=ADVICE_EFFORT))
 
 
 def _is_worth_going_on(plan: Plan) -> bool:
@@ -177,7 +181,7 @@ def _why_not(ask: Ask, offer: Offer) -> str | None:
     if offer.needs_encryption and ask.label is Label.PRIVATE and not offer.seals_private:
         return "the data is private and would have to be encrypted to go there"
     if _is_used_up(offer):
-        return f"its quota is used up{f' until {rfc3339(offer.refreshes_at)}' if offer.refreshes_at else ''}"
+        return f"{used_up(offer)}{f' until {rfc3339(offer.refreshes_at)}' if offer.refreshes_at else ''}"
     if is_paid(offer):
         if ask.budget_left is None:
             return f"it costs {offer.hourly} an hour and the run has no budget"

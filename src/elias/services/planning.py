@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from typing import TypeVar
 
 from elias.domain.corpus import Corpus
 from elias.domain.plan import Plan, PlannedSegment
@@ -19,18 +20,23 @@ from elias.errors import BackendError
 from elias.ports.backend import Backend
 from elias.ports.stores import CorpusStore
 from elias.services.foresee import Foresight
+from elias.services.free_hours import FreeHours
 from elias.services.next_move import time_left
-from elias.services.plan import AS_LIKELY_AS_NOT, Ask, is_paid, next_segment
+from elias.services.plan import Ask, is_paid, next_segment
+from elias.services.planner.lanes import AS_LIKELY_AS_NOT
 from elias.services.planner.outlook import Outlook, place_name, queue_problem
 from elias.services.planner.problem import Commitment
 from elias.services.planner.queue import plan_queue
 from elias.services.spend import Purse
 from elias.units import Money
 
+Planned = TypeVar("Planned", Plan, Plan | None)
 TOGETHER_EVERY = timedelta(hours=6)
 """While the same runs are there; sooner once one has come or gone."""
 TRIES = 40
 """To improve the plan of all: a run waits for it."""
+HOPE = 0.2
+"""The chance to be in time, below which a run leaves the hours of a quota to those that will come."""
 
 
 @dataclass(kw_only=True)
@@ -39,6 +45,7 @@ class Planning:
     corpora: CorpusStore
     backends: Callable[[str], Mapping[str, Backend]]
     purse: Purse
+    free_hours: FreeHours
     promised: dict[str, tuple[PlannedSegment, ...]] = field(default_factory=dict)
     """By run, of all that have planned and not ended; empty where nothing more is to begin, or where it is late."""
     together: tuple[frozenset[str], datetime] | None = None
@@ -57,7 +64,20 @@ class Planning:
         now = self.foresight.clock.now()
         spans = [s for s in (time_left(run.bounds, segments, now), run.bounds.segment) if s is not None]
         ask = Ask(label=run.label, now=now, span=min(spans, default=None), budget_left=budget)
-        return next_segment(ask, self.outlook(run, segments, corpus, budget))
+        outlook = self.outlook(run, segments, corpus, budget)
+        return self.modestly(outlook, lambda seen: next_segment(ask, seen))
+
+    def modestly(self, outlook: Outlook, plan: Callable[[Outlook], Planned]) -> Planned:
+        """Without the free hours that are kept for runs without a budget, where that is in time or all is in vain."""
+        modest = self.free_hours.less(outlook)
+        if modest is outlook:
+            return plan(outlook)
+        if outlook.budget is not None and (found := plan(modest)) is not None and found.is_in_time:
+            return found
+        found = plan(outlook)
+        if found is not None and found.is_in_time is False and (found.chance or 0.0) < HOPE:
+            return plan(modest)
+        return found
 
     def keep(self, run: Run, plan: Plan) -> None:
         """Promise what this plan has still to begin, in place of what was promised before."""
@@ -103,14 +123,20 @@ class Planning:
             return replace(found, doubts=dict(self._doubts(found)))
 
     def _doubts(self, found: Outlook) -> Iterator[tuple[str, datetime]]:
-        """A place that refuses for longer than it said is believed to go on as long as it has (Lindy's law)."""
+        """A place that refuses for longer than it said is believed to go on as long as it has (Lindy's law).
+
+        Hours in which it is usually taken are no surprise: they do not count.
+        """
         for sight in found.sights:
             name, until = place_name(sight.offer.backend, sight.offer.variant), sight.offer.passes_at
             if until is None:
                 self.refusals.pop(name, None)
                 continue
             since, said = self.refusals.setdefault(name, (found.now, until))
-            if found.now >= said:
+            habit = sight.offer.habit
+            for _, ends in habit.usually_taken(since, found.now) if habit else ():
+                since = ends
+            if found.now >= max(since, said):
                 yield name, found.now + (found.now - since)
 
     def _promises(self, run_id: str, now: datetime) -> Iterator[Commitment]:

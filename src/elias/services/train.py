@@ -23,6 +23,7 @@ from elias.ports.stores import BlobStore, CorpusStore, RunStore
 from elias.services.follow import Follower, failure_of
 from elias.services.foresee import Foresight
 from elias.services.forget import leave_places
+from elias.services.free_hours import FreeHours
 from elias.services.next_move import (
     Begin,
     End,
@@ -93,7 +94,13 @@ class Coordinator:
         foresight = Foresight(
             runs=means.runs, blobs=means.blobs, clock=means.clock, checkpoint_every=every, seen=means.seen
         )
-        self.planning = Planning(foresight=foresight, corpora=means.corpora, backends=means.backends, purse=means.purse)
+        self.planning = Planning(
+            foresight=foresight,
+            corpora=means.corpora,
+            backends=means.backends,
+            purse=means.purse,
+            free_hours=FreeHours(foresight=foresight, corpora=means.corpora),
+        )
         self.sender = Sender(runs=means.runs, purse=means.purse, clock=means.clock)
 
     def stop(self) -> None:
@@ -247,9 +254,8 @@ class Coordinator:
     def look_ahead(self, run: Run) -> Plan:
         """The whole plan of a run that has not begun, with its reasons; changes nothing."""
         first = self.preview(run)
-        plan = plan_ahead(
-            self.planning.outlook(run, (), self.means.corpora.get(run.corpus), self.means.purse.left(run))
-        )
+        corpus, budget = self.means.corpora.get(run.corpus), self.means.purse.left(run)
+        plan = self.planning.modestly(self.planning.outlook(run, (), corpus, budget), plan_ahead)
         if plan is None or (not first.segments and first.wait_until is None and not plan.segments):
             return first if plan is None else replace(first, relaxations=plan.relaxations)
         return replace(plan, run=None)

@@ -21,8 +21,9 @@ from elias.services.planner.problem import Pace, Place, Problem, RunAsk
 from elias.units import FREE
 
 SPEED_SHARE = 0.7
+AS_LIKELY_AS_NOT = 0.5
 CAUTION = 1.25
-"""Over the price that is likely: what a segment on spot is counted with for those after it."""
+"""Over the price that is likely: what a segment on spot is counted with for those after it; none at even chances."""
 HOUR = 3_600_000_000
 MICROSECOND = timedelta(microseconds=1)
 
@@ -161,6 +162,7 @@ def _lane(problem: Problem, ask: RunAsk, place: Place, risk: Risk, calendar: Cal
     likely = min(
         offer.hourly.micro_usd, (offer.hourly if offer.likely_hourly is None else offer.likely_hourly).micro_usd
     )
+    caution = CAUTION if ask.wanted > AS_LIKELY_AS_NOT else 1.0
     return Lane(
         place=place,
         pace=pace,
@@ -176,7 +178,7 @@ def _lane(problem: Problem, ask: RunAsk, place: Place, risk: Risk, calendar: Cal
         openings=calendar.openings(place, ask.ready),
         hourly=offer.hourly.micro_usd,
         likely_hourly=likely,
-        spent_hourly=min(offer.hourly.micro_usd, math.ceil(likely * CAUTION)),
+        spent_hourly=min(offer.hourly.micro_usd, math.ceil(likely * caution)),
         once=offer.once.micro_usd,
     )
 
@@ -203,5 +205,10 @@ def _for(hourly: int, span: int) -> int:
 
 def why_closed(place: Place) -> str:
     if place.offer.left is not None and place.refill is None:
-        return "its quota is used up, and nobody knows what it will hold next"
+        return f"{used_up(place.offer)}, and nobody knows what it will hold next"
     return "it has no free hours within the time that is planned"
+
+
+def used_up(offer: Offer) -> str:
+    kept = f": {offer.kept / timedelta(hours=1):.1f} h of it are kept for runs without a budget" if offer.kept else ""
+    return f"its quota is used up{kept}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
@@ -17,6 +17,8 @@ from elias.units import Money
 
 WANTED = 0.9
 """The probability with which a deadline is to be kept, where nobody says another."""
+STAYS_OPEN = timedelta(minutes=30)
+"""What can be had now, though it is usually taken at this hour."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -128,8 +130,31 @@ def queue_problem(
 
 
 def _windows(offer: Offer, now: datetime) -> tuple[Window, ...]:
-    spans = offer.hours.spans(now, now + HORIZON) if offer.hours else ()
-    return tuple(Window(opens=opens, closes=closes) for opens, closes in spans)
+    """Its hours, less those in which it is usually taken; what is open now stays so for a while."""
+    until = now + HORIZON
+    spans = list(offer.hours.spans(now, until)) if offer.hours else [(now, until)]
+    spells = list(offer.habit.usually_taken(now, until)) if offer.habit else []
+    if not offer.hours and not spells:
+        return ()
+    if spells and not offer.refused and spells[0][0] < (later := now + STAYS_OPEN):
+        spells[:1] = [(later, spells[0][1])] if spells[0][1] > later else []
+    return tuple(Window(opens=opens, closes=closes) for opens, closes in _without(spans, spells))
+
+
+def _without(
+    spans: Iterable[tuple[datetime, datetime]], spells: Sequence[tuple[datetime, datetime]]
+) -> Iterator[tuple[datetime, datetime]]:
+    """Both in order; what is left of the spans between the spells."""
+    for opens, closes in spans:
+        at = opens
+        for begins, ends in spells:
+            if ends <= at or begins >= closes:
+                continue
+            if begins > at:
+                yield at, begins
+            at = ends
+        if at < closes:
+            yield at, closes
 
 
 def _pace(forecast: Forecast) -> Pace:

@@ -158,14 +158,18 @@ class _Search:
         ready = partial.time + self.wait(partial, lane)
         for opening in lane.openings[bisect_right(self.closes[index], ready) :]:
             start = max(ready, opening.opens)
+            if start >= self.task.deadline:
+                return
             room = min(opening.closes, self.task.deadline) - start
             if opening.period:
                 room = min(room, self.task.left[opening.period] - used.get(opening.period, 0))
             fits = min(most, lane.steps_within(room))
+            if fits <= covered:
+                continue
             for steps in self.sizes(partial, index, start, fits):
                 if steps > covered:
                     yield Piece(index, start, start + lane.span(steps), steps, opening.period)
-            covered = max(covered, fits)
+            covered = fits
             if covered >= most:
                 return
 

@@ -7,7 +7,7 @@ from datetime import timedelta
 
 from elias.domain.plan import NotTaken, Plan, PlannedSegment
 from elias.services.planner.calendar import Calendar
-from elias.services.planner.lanes import HOUR, Lane, make_lanes, why_closed
+from elias.services.planner.lanes import HOUR, Lane, make_lanes, used_up, why_closed
 from elias.services.planner.problem import Problem, RunAsk
 from elias.services.planner.risk import chance, chance_of
 from elias.services.planner.search import search
@@ -171,7 +171,7 @@ def nowhere(setting: Setting) -> Plan:
 def _too_little(setting: Setting, lane: Lane) -> str:
     offer, budget = lane.place.offer, setting.ask.budget
     if offer.left is not None and offer.left < setting.ask.shortest and offer.refreshes_at:
-        return f"its quota is used up until {rfc3339(offer.refreshes_at)}"
+        return f"{used_up(offer)} until {rfc3339(offer.refreshes_at)}"
     if budget is not None and lane.reserve(1) > budget.micro_usd:
         return f"a first step there reserves {Money(lane.reserve(1))}, and {budget} of the budget is left"
     hours = lane.step * setting.ask.steps / HOUR

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
+from elias.domain.habit import Habit
 from elias.domain.offer import Need, Offer
 from elias.domain.tier import GIB
 from elias.errors import QuotaExhausted
 from elias.ports.backend import Quota
 from elias.testing.places.place import SimulatedPlace, delay
 from elias.testing.places.session import Session, Terms
-from elias.testing.places.world import HOUR, START, WEEK, next_spell, spell_at
+from elias.testing.places.world import HOUR, START, WEEK, Spell, next_spell, spell_at
 from elias.units import FREE, Money
 
 MINUTE = timedelta(minutes=1)
@@ -164,12 +165,22 @@ class LikeThisMachine(SimulatedPlace):
     gpu: str = "NVIDIA GeForce RTX 3060"
     calm: timedelta = HOUR
     """While it is held it says that asking again is worth it after so long."""
+    known: tuple[Habit, datetime] = (Habit(zone=UTC), START)
+    """When inference usually has it, as was seen until then."""
 
     def now_offers(self, need: Need) -> Sequence[Offer]:
         now = self.clock.now()
+        offer = replace(self._offer(), habit=self._habit(now))
         if spell_at(self.world.inference(), now) is None:
-            return [self._offer()]
-        return [replace(self._offer(), refused="inference needs this machine", refused_until=now + self.calm)]
+            return [offer]
+        return [replace(offer, refused="inference needs this machine", refused_until=now + self.calm)]
+
+    def _habit(self, now: datetime) -> Habit:
+        """What this machine has seen of itself, up to the last whole hour; of inference under way once that is over."""
+        seen, until = self.known
+        while until + HOUR <= now and spell_at(self.world.inference(), now) is None:
+            self.known = seen, until = _seen_in_an_hour(seen, until, self.world.inference()), until + HOUR
+        return seen
 
     def room(self, session: Session, at: datetime) -> datetime | None:
         free = session.submitted_at
@@ -220,6 +231,15 @@ RENTED = (
     Rented("ml.g5.xlarge", "NVIDIA A10G", 24 * GIB, Money.usd("1.408")),
 )
 """Training prices of us-east-1, as docs/sagemaker.md has them."""
+
+
+def _seen_in_an_hour(habit: Habit, since: datetime, spells: Sequence[Spell]) -> Habit:
+    at, until = since, since + HOUR
+    while at < until:
+        spell, later = spell_at(spells, at), next_spell(spells, at)
+        ends = min(until, spell.ends if spell else later.begins if later else until)
+        habit, at = habit.after(at, ends, taken=spell is not None), ends
+    return habit
 
 
 def _week_end(at: datetime) -> datetime:
