@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import random
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from elias.domain.statistics import Pair, examples_needed, means, paired_bootstrap
+from elias.domain.statistics import Pair, examples_needed, means, paired_bootstrap, poisson_quantile
 
 
 def test_means_weigh_each_token_the_same() -> None:
@@ -86,3 +87,14 @@ def _drawn(dice: random.Random, count: int, difference: float = 0.0) -> list[Pai
         change = dice.gauss(difference, 0.15)
         pairs.append(Pair(candidate=(hardness + change) * weight, rival=hardness * weight, weight=weight))
     return pairs
+
+
+@given(st.floats(0, 60), st.floats(0.01, 0.999))
+def test_the_quantile_of_arrivals_is_the_least_that_is_enough(mean: float, probability: float):
+    def reached(count: int) -> float:
+        each = (math.exp(n * math.log(mean) - mean - math.lgamma(n + 1)) if mean else n == 0 for n in range(count + 1))
+        return math.fsum(each)
+
+    found = poisson_quantile(mean, probability)
+    assert reached(found) >= probability - 1e-9
+    assert found == 0 or reached(found - 1) < probability + 1e-9

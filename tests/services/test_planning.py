@@ -61,6 +61,9 @@ class World:
             raise BackendError("it does not answer", fix="wait")
         return replace(self.asked[past[0].id], now=self.now, budget=budget)
 
+    def whole(self, run, corpus, offers):
+        return offers  # none says how long it takes: nothing is kept
+
     def commitments(self, run_id=None):
         return iter(())
 
@@ -71,6 +74,9 @@ class World:
 
     def get(self, name):
         return self.asked[name].run
+
+    def list(self):
+        return [outlook.run for outlook in self.asked.values()]
 
     def segments(self, name):
         return ()

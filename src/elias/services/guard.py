@@ -8,6 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
+from elias.domain.habit import Habit
 from elias.domain.hold import Hold
 from elias.domain.offer import Need, Offer, refused_place
 from elias.errors import BackendError, NotStarted
@@ -26,15 +27,22 @@ def nothing_holds() -> Hold | None:
 class Guarded:
     """The place itself, with all its powers, except that `offers` are refused while it is held or down.
 
+    They also say when it is usually held.
+
     What is under way there goes on as ever: a segment is polled, fetched and cancelled whatever the breaker says, and
     each such call that fails is counted.
     """
 
     def __init__(
-        self, name: str, place: Backend, breaker: Breaker | None, hold: Callable[[], Hold | None] = nothing_holds
+        self,
+        name: str,
+        place: Backend,
+        breaker: Breaker | None,
+        hold: Callable[[], Hold | None] = nothing_holds,
+        habit: Callable[[], Habit | None] = lambda: None,
     ) -> None:
         self.name, self.place, self.breaker = name, place, breaker
-        self._hold = hold
+        self._hold, self._habit = hold, habit
         self._known: Sequence[Offer] = ()
         for power in dir(type(place)):  # on the object, where isinstance looks for a protocol's methods
             if not power.startswith("_") and not hasattr(type(self), power) and callable(getattr(type(place), power)):
@@ -45,11 +53,11 @@ class Guarded:
 
     def offers(self, need: Need) -> Sequence[Offer]:
         if (hold := self._hold()) is not None:
-            return self._refused(self.place.offers(need), hold.why, hold.until)
+            return self._refused(self._offers(need), hold.why, hold.until)
         if self.breaker is not None and (down := self.breaker.is_down()) is not None:
             known = [replace(offer, is_down=True) for offer in self._known]
             return self._refused(known, down.words, down.probe_at)
-        self._known = self._counted(lambda: self.place.offers(need))
+        self._known = self._counted(lambda: self._offers(need))
         if self.breaker is not None:
             self.breaker.worked()
         return self._known
@@ -67,6 +75,11 @@ class Guarded:
 
     def cancel(self, handle: str) -> None:
         self._counted(lambda: self.place.cancel(handle))
+
+    def _offers(self, need: Need) -> Sequence[Offer]:
+        habit = self._habit()
+        found = self.place.offers(need)
+        return [replace(offer, habit=habit) for offer in found] if habit else found
 
     def _counted(self, call: Callable[[], Answer]) -> Answer:
         """Only the failures: all but `offers` may be answered from memory, and then say nothing of the place."""

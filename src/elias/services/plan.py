@@ -87,7 +87,7 @@ def _likeliest(problem: Problem, ask: RunAsk) -> Plan:
     if (plan := plan_in_time(setting)) is not None:
         return plan
     likely = Setting.of(problem, replace(ask, wanted=min(ask.wanted, AS_LIKELY_AS_NOT)), calendar)
-    if ask.deadline is not None and (plan := plan_in_time(likely)) is not None:
+    if (plan := plan_in_time(likely)) is not None:
         return replace(plan, wanted=ask.wanted)
     return plan_late(replace(setting, effort=ADVICE_EFFORT))
 

@@ -45,7 +45,6 @@ class Planning:
     corpora: CorpusStore
     backends: Callable[[str], Mapping[str, Backend]]
     purse: Purse
-    free_hours: FreeHours
     promised: dict[str, tuple[PlannedSegment, ...]] = field(default_factory=dict)
     """By run, of all that have planned and not ended; empty where nothing more is to begin, or where it is late."""
     together: tuple[frozenset[str], datetime] | None = None
@@ -53,6 +52,9 @@ class Planning:
     refusals: dict[str, tuple[datetime, datetime]] = field(default_factory=dict)
     """By place that refuses for now: since when, and until when it first said it would."""
     lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def __post_init__(self) -> None:
+        self.free_hours = FreeHours(foresight=self.foresight, corpora=self.corpora)
 
     def outlook(self, run: Run, segments: Sequence[Segment], corpus: Corpus, budget: Money | None) -> Outlook:
         """What the planner goes by. Raises BackendError."""
@@ -136,7 +138,7 @@ class Planning:
             habit = sight.offer.habit
             for _, ends in habit.usually_taken(since, found.now) if habit else ():
                 since = ends
-            if found.now >= max(since, said):
+            if since < found.now and said <= found.now:
                 yield name, found.now + (found.now - since)
 
     def _promises(self, run_id: str, now: datetime) -> Iterator[Commitment]:

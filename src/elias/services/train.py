@@ -23,7 +23,6 @@ from elias.ports.stores import BlobStore, CorpusStore, RunStore
 from elias.services.follow import Follower, failure_of
 from elias.services.foresee import Foresight
 from elias.services.forget import leave_places
-from elias.services.free_hours import FreeHours
 from elias.services.next_move import (
     Begin,
     End,
@@ -94,13 +93,7 @@ class Coordinator:
         foresight = Foresight(
             runs=means.runs, blobs=means.blobs, clock=means.clock, checkpoint_every=every, seen=means.seen
         )
-        self.planning = Planning(
-            foresight=foresight,
-            corpora=means.corpora,
-            backends=means.backends,
-            purse=means.purse,
-            free_hours=FreeHours(foresight=foresight, corpora=means.corpora),
-        )
+        self.planning = Planning(foresight=foresight, corpora=means.corpora, backends=means.backends, purse=means.purse)
         self.sender = Sender(runs=means.runs, purse=means.purse, clock=means.clock)
 
     def stop(self) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from elias.domain.hold import Demand, Hold, Pressure, YieldRule
 from elias.domain.run import RunState
@@ -25,7 +25,10 @@ ON_BATTERY = "this machine runs on its battery; goes on when it is plugged in"
 
 
 class Yielding:
-    """`demand` is what the gateway says; `on_battery` whether this machine runs on its battery and may not train so."""
+    """`demand` is what the gateway says; `on_battery` whether this machine runs on its battery and may not train so.
+
+    `saw` is told at each look, in the thread that looks, whether anything holds this machine.
+    """
 
     def __init__(
         self,
@@ -33,8 +36,9 @@ class Yielding:
         demand: Callable[[], Demand],
         clock: Clock,
         on_battery: Callable[[], bool] = lambda: False,
+        saw: Callable[[datetime, bool], None] = lambda now, is_held: None,
     ) -> None:
-        self._demand, self._on_battery, self._clock = demand, on_battery, clock
+        self._demand, self._on_battery, self._clock, self._saw = demand, on_battery, clock, saw
         self._lock = threading.Lock()
         self._pressure = Pressure(rule=rule)
         self._battery: Hold | None = None
@@ -50,6 +54,7 @@ class Yielding:
             again = now + BATTERY_EVERY
             self._battery = Hold(why=ON_BATTERY, since=since, until=again) if on_battery else None
             held = self._held()
+        self._saw(now, held is not None)
         if held and not before:
             log.info("yield.begins why=%s", held.why)
         elif before and not held:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from elias.config.schema import Config
 from elias.domain.hold import Hold
 from elias.ports.backend import Backend, RunsHere
 from elias.services.breaker import CIRCUIT_FILE, Breaker
 from elias.services.guard import Guarded, nothing_holds
+from elias.services.habit import HABIT_FILE, read_habit
 from elias.units import Clock
 
 
@@ -31,9 +33,10 @@ class GuardedPlaces:
         found = self._made.get(name)
         if found is None or found.place is not place:
             is_here = isinstance(place, RunsHere)
-            found = Guarded(
-                name, place, None if is_here else self.breaker(name), self._held if is_here else nothing_holds
-            )
+            if is_here:
+                found = Guarded(name, place, None, self._held, lambda: read_habit(habit_file(self.config)))
+            else:
+                found = Guarded(name, place, self.breaker(name))
             self._made[name] = found
         return found
 
@@ -46,6 +49,11 @@ class GuardedPlaces:
 
     def _held(self) -> Hold | None:
         return self.hold()
+
+
+def habit_file(config: Config) -> Path:
+    """Where the node writes when this machine is held."""
+    return config.home / "backends" / "local" / HABIT_FILE
 
 
 class _View(dict[str, Backend]):

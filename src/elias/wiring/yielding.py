@@ -5,7 +5,9 @@ from __future__ import annotations
 from elias.config.schema import Config
 from elias.domain.hold import YieldRule
 from elias.services.demand import DemandMeter
+from elias.services.habit import HabitBook
 from elias.services.yielding import Yielder, Yielding
+from elias.wiring.guard import habit_file
 from elias.wiring.train import Training
 
 
@@ -18,6 +20,6 @@ def yielder(config: Config, training: Training, demand: DemandMeter) -> Yielder:
     )
     means = training.coordinator.means
     battery = (lambda: False) if config.training.on_battery else on_battery
-    yielding = Yielding(rule, demand.look, means.clock, battery)
+    yielding = Yielding(rule, demand.look, means.clock, battery, HabitBook(habit_file(config)).saw)
     training.places.hold = yielding.hold
     return Yielder(yielding, means.runs, means.backends)

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 from elias.domain.plan import Loosens, NotTaken, Plan, Relaxation, WhatIf
 from elias.services.planner.calendar import Calendar
-from elias.services.planner.lanes import Lane
+from elias.services.planner.lanes import Lane, kept_hours
 from elias.services.planner.problem import Problem, RunAsk
 from elias.services.planner.risk import chance
 from elias.services.planner.search import alone, search
@@ -81,11 +81,14 @@ def relaxations(setting: Setting) -> tuple[Relaxation, ...]:
 def not_taken(setting: Setting, plan: Plan) -> tuple[NotTaken, ...]:
     taken = {id(segment.offer) for segment in plan.segments}
     lanes = {lane.place.key: lane for lane in setting.lanes}
-    return tuple(
-        NotTaken(offer=place.offer, why=setting.never.get(place.key) or why_not(setting, lanes[place.key], plan))
-        for place in setting.problem.places
-        if id(place.offer) not in taken
-    )
+    found: list[NotTaken] = []
+    for place in setting.problem.places:
+        if id(place.offer) in taken:
+            continue
+        why = setting.never.get(place.key) or why_not(setting, lanes[place.key], plan)
+        kept = kept_hours(place.offer)
+        found.append(NotTaken(offer=place.offer, why=why if kept in why else f"{kept}; {why}"))
+    return tuple(found)
 
 
 def why_not(setting: Setting, lane: Lane, plan: Plan) -> str:

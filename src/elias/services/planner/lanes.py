@@ -210,5 +210,11 @@ def why_closed(place: Place) -> str:
 
 
 def used_up(offer: Offer) -> str:
-    kept = f": {offer.kept / timedelta(hours=1):.1f} h of it are kept for runs without a budget" if offer.kept else ""
-    return f"its quota is used up{kept}"
+    return f"its quota is used up{f': {kept_hours(offer)}' if offer.kept else ''}"
+
+
+def kept_hours(offer: Offer) -> str:
+    """Empty where none are."""
+    return (
+        f"{offer.kept / timedelta(hours=1):.1f} h of its quota are kept for runs without a budget" if offer.kept else ""
+    )
