@@ -95,16 +95,17 @@ def planned(rule: Rule, run: Run, segments: Sequence[Segment], outlook: Outlook)
 
 def _choice(sight: Sight, outlook: Outlook, left: timedelta | None) -> Choice | None:
     offer, told = sight.offer, sight.forecast
-    if offer.refused or told.remaining is None or (_is_paid(offer) and outlook.budget is None):
+    is_over = left is not None and left <= timedelta(0)
+    if is_over or offer.refused or told.remaining is None or (_is_paid(offer) and outlook.budget is None):
         return None
     likely = timedelta(seconds=told.remaining.likely + told.overheads.start_up.likely)
-    wanted = timedelta(seconds=(told.remaining.high + told.overheads.start_up.high) * MARGIN)
+    wanted = max(timedelta(seconds=(told.remaining.high + told.overheads.start_up.high) * MARGIN), offer.shortest)
     spans = [span for span in (wanted, offer.longest, offer.left, left) if span is not None]
     if _is_paid(offer) and outlook.budget is not None:
         money = max(0, (outlook.budget - offer.once).micro_usd)
         spans.append(timedelta(seconds=money * 3600 // offer.hourly.micro_usd))
     span = min(spans)
-    if span < min(SHORTEST, left or SHORTEST):
+    if span < max(min(SHORTEST, left or SHORTEST), offer.shortest):
         return None
     return Choice(
         sight=sight,

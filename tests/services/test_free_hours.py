@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -19,6 +20,7 @@ from elias.services.free_hours import LATELY, LEAST, FreeHours
 from elias.services.plan import Ask, next_segment
 from elias.services.planner.outlook import Outlook, plan_ahead
 from elias.services.planning import HOPE, Planning
+from elias.services.spend import EMPTY, Purse
 from elias.testing.nouns import a_run
 from elias.units import Money
 from tests.services.planner.conftest import HOUR, NOW, kaggle, place, rented
@@ -68,7 +70,7 @@ def outlook(
 
 def less(ahead: Outlook, *runs: Run) -> Outlook:
     store = Store(FIRST, *runs)
-    return FreeHours(foresight=store, corpora=store).less(ahead)
+    return FreeHours(foresight=store, corpora=store, purse=EMPTY).less(ahead)
 
 
 def kaggle_of(ahead: Outlook) -> Offer:
@@ -127,9 +129,9 @@ def test_kept_and_left_are_what_there_is_and_no_more_is_kept_as_the_refresh_come
     assert found.left + found.kept == left * HOUR and found.left >= timedelta(0)
 
 
-def planning(*runs: Run) -> Planning:
+def planning(*runs: Run, purse: Purse = EMPTY) -> Planning:
     store = Store(FIRST, *runs)
-    return Planning(foresight=store, corpora=store, backends=lambda strategy: {}, purse=None)
+    return Planning(foresight=store, corpora=store, backends=lambda strategy: {}, purse=purse)
 
 
 def chosen(ahead: Outlook, plans: Planning, by: datetime) -> Plan:
@@ -163,3 +165,15 @@ def test_a_run_without_hope_leaves_them_and_one_with_some_does_not():
     assert [s.offer.backend for s in hopeless.segments[:1]] == ["local"]
     hopeful = chosen(outlook(poor, left=10 * HOUR), planning(*EACH_WEEK), NOW + DAY)
     assert hopeful.is_in_time and hopeful.segments[0].offer.backend == "kaggle"
+
+
+def test_who_has_money_by_the_nodes_own_setting_is_not_kept_for():
+    store = Store(FIRST, *EACH_WEEK)
+    everybody_pays = SimpleNamespace(left=lambda run: Money.usd(3))
+    ahead = outlook()
+    assert FreeHours(foresight=store, corpora=store, purse=everybody_pays).less(ahead) is ahead
+
+
+def test_a_node_may_be_told_to_keep_nothing():
+    plans = replace(planning(*EACH_WEEK), keeps_free_hours=False)
+    assert [s.offer.backend for s in chosen(outlook(left=10 * HOUR), plans, NOW + DAY).segments] == ["kaggle"]

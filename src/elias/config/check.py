@@ -106,6 +106,7 @@ EXAMPLES: dict[str, str] = {
     "training.allow_code": "false",
     "training.threads": "4",
     "training.on_battery": "false",
+    "training.keep_free_hours": "true",
     "budget.run": '"20usd"',
     "budget.day": '"5usd"',
     "budget.month": '"50usd"',

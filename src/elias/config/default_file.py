@@ -36,6 +36,7 @@ DEFAULT_FILE = """\
 # allow_code = false            # whether Python code that comes with a model may run
 # threads = 4                   # default: all that the process may use
 # on_battery = false            # whether a node trains here while this machine runs on its battery
+# keep_free_hours = true        # whether runs with a budget leave hours of a weekly quota to those without
 
 [budget]
 # run = "20usd"                 # caps on money, none by default; without this one a run spends only its own --budget

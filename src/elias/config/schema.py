@@ -48,6 +48,8 @@ class Training:
     """CPU threads for a trainer; None is all that the process may use."""
     on_battery: bool = False
     """Whether a node trains on this machine while that runs on its battery."""
+    keep_free_hours: bool = True
+    """Whether runs with a budget leave hours of a weekly quota to those without."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

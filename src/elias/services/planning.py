@@ -24,7 +24,7 @@ from elias.services.free_hours import FreeHours
 from elias.services.next_move import time_left
 from elias.services.plan import Ask, is_paid, next_segment
 from elias.services.planner.lanes import AS_LIKELY_AS_NOT
-from elias.services.planner.outlook import Outlook, place_name, queue_problem
+from elias.services.planner.outlook import Outlook, place_name, plan_ahead, queue_problem
 from elias.services.planner.problem import Commitment
 from elias.services.planner.queue import plan_queue
 from elias.services.spend import Purse
@@ -45,6 +45,8 @@ class Planning:
     corpora: CorpusStore
     backends: Callable[[str], Mapping[str, Backend]]
     purse: Purse
+    keeps_free_hours: bool = True
+    """Those of a quota, from runs with money for runs without."""
     promised: dict[str, tuple[PlannedSegment, ...]] = field(default_factory=dict)
     """By run, of all that have planned and not ended; empty where nothing more is to begin, or where it is late."""
     together: tuple[frozenset[str], datetime] | None = None
@@ -54,7 +56,7 @@ class Planning:
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
-        self.free_hours = FreeHours(foresight=self.foresight, corpora=self.corpora)
+        self.free_hours = FreeHours(foresight=self.foresight, corpora=self.corpora, purse=self.purse)
 
     def outlook(self, run: Run, segments: Sequence[Segment], corpus: Corpus, budget: Money | None) -> Outlook:
         """What the planner goes by. Raises BackendError."""
@@ -71,7 +73,7 @@ class Planning:
 
     def modestly(self, outlook: Outlook, plan: Callable[[Outlook], Planned]) -> Planned:
         """Without the free hours that are kept for runs without a budget, where that is in time or all is in vain."""
-        modest = self.free_hours.less(outlook)
+        modest = self.free_hours.less(outlook) if self.keeps_free_hours else outlook
         if modest is outlook:
             return plan(outlook)
         if outlook.budget is not None and (found := plan(modest)) is not None and found.is_in_time:
@@ -80,6 +82,21 @@ class Planning:
         if found is not None and found.is_in_time is False and (found.chance or 0.0) < HOPE:
             return plan(modest)
         return found
+
+    def preview(self, run: Run) -> Plan:
+        """What a run that has not begun would do first; changes nothing. Raises BackendError."""
+        corpus = self.corpora.get(run.corpus)
+        plan, capped = self.purse.choose(run, run.id, lambda budget: self.plan(run, (), corpus, budget))
+        plan = replace(plan, run=None)  # there is none of that name
+        return replace(plan, reason=capped.reason_beforehand, wait_until=capped.until) if capped else plan
+
+    def look_ahead(self, run: Run) -> Plan:
+        """The whole plan of a run that has not begun, with its reasons; changes nothing. Raises BackendError."""
+        first, corpus = self.preview(run), self.corpora.get(run.corpus)
+        plan = self.modestly(self.outlook(run, (), corpus, self.purse.left(run)), plan_ahead)
+        if plan is None or (not first.segments and first.wait_until is None and not plan.segments):
+            return first if plan is None else replace(first, relaxations=plan.relaxations)
+        return replace(plan, run=None)
 
     def keep(self, run: Run, plan: Plan) -> None:
         """Promise what this plan has still to begin, in place of what was promised before."""

@@ -37,7 +37,6 @@ from elias.services.next_move import (
     why_it_ended,
 )
 from elias.services.plan import begins_elsewhere
-from elias.services.planner.outlook import plan_ahead
 from elias.services.planning import Planning
 from elias.services.run_folder import CORPUS, TRAINER, RunFolder, belonging, disk_errors, file_input, with_base_digest
 from elias.services.run_share import ALONE, RunShare
@@ -75,6 +74,8 @@ class Means:
     """What this node has seen of its places: speeds, failures."""
     share: RunShare = ALONE
     """With the other nodes of the store."""
+    keeps_free_hours: bool = True
+    """Whether runs with money leave hours of a quota to runs without."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -93,7 +94,13 @@ class Coordinator:
         foresight = Foresight(
             runs=means.runs, blobs=means.blobs, clock=means.clock, checkpoint_every=every, seen=means.seen
         )
-        self.planning = Planning(foresight=foresight, corpora=means.corpora, backends=means.backends, purse=means.purse)
+        self.planning = Planning(
+            foresight=foresight,
+            corpora=means.corpora,
+            backends=means.backends,
+            purse=means.purse,
+            keeps_free_hours=means.keeps_free_hours,
+        )
         self.sender = Sender(runs=means.runs, purse=means.purse, clock=means.clock)
 
     def stop(self) -> None:
@@ -236,22 +243,6 @@ class Coordinator:
         self.means.runs.update(run_id, state=RunState.DONE, reason=None, artifact=artifact)
         folder.drop_old_checkpoints(segments, newest_checkpoint(segments))
         leave_places(segments, self.means.backends(run.strategy))
-
-    def preview(self, run: Run) -> Plan:
-        """What `plan_next` would choose for a run that has not begun; changes nothing."""
-        corpus = self.means.corpora.get(run.corpus)
-        plan, capped = self.means.purse.choose(run, run.id, lambda budget: self._plan(run, (), corpus, budget))
-        plan = replace(plan, run=None)  # there is none of that name
-        return replace(plan, reason=capped.reason_beforehand, wait_until=capped.until) if capped else plan
-
-    def look_ahead(self, run: Run) -> Plan:
-        """The whole plan of a run that has not begun, with its reasons; changes nothing."""
-        first = self.preview(run)
-        corpus, budget = self.means.corpora.get(run.corpus), self.means.purse.left(run)
-        plan = self.planning.modestly(self.planning.outlook(run, (), corpus, budget), plan_ahead)
-        if plan is None or (not first.segments and first.wait_until is None and not plan.segments):
-            return first if plan is None else replace(first, relaxations=plan.relaxations)
-        return replace(plan, run=None)
 
     def break_off(self, run_id: str, why: str) -> None:
         self.planning.drop(run_id)

@@ -72,11 +72,11 @@ class Training:
 
     def plan(self, wanted: Wanted, corpus: Corpus) -> Plan:
         """Where the first segment would go now, and why not elsewhere."""
-        return self.coordinator.preview(new_run(wanted, corpus, self.coordinator.means.clock))
+        return self.coordinator.planning.preview(new_run(wanted, corpus, self.coordinator.means.clock))
 
     def plan_ahead(self, wanted: Wanted, corpus: Corpus) -> Plan:
         """The whole run from segment to segment: when, where, for how much and how likely; and what else there is."""
-        return self.coordinator.look_ahead(new_run(wanted, corpus, self.coordinator.means.clock))
+        return self.coordinator.planning.look_ahead(new_run(wanted, corpus, self.coordinator.means.clock))
 
 
 @contextmanager
@@ -112,6 +112,7 @@ def make_training(config: Config, stores: Stores, engine: DurableEngine, parts: 
         purse=open_purse(config, stores, clock),
         seen=partial(seen_so_far, stores.runs),
         share=RunShare(stores.folders),
+        keeps_free_hours=config.training.keep_free_hours,
     )
     pace = Pace(lease=config.training.lease, checkpoint_every=config.training.checkpoint_every)
     runs = Runs(store=stores.runs, engine=engine, backends=backends, clock=clock, node=config.node.name)

@@ -166,7 +166,7 @@ def test_queued_runs_train_at_once_as_far_as_the_days_cap_allows_and_never_reser
     runs = [new_run(sagemaker_kills.wanted(LONG_STEPS), corpus, SystemClock()) for _ in range(3)]
     with open_training(config, parts) as training:
         training.stores.corpora.add(corpus)
-        cap = sum([training.coordinator.preview(runs[0]).segments[0].reserve] * at_once, TOO_LITTLE)
+        cap = sum([training.coordinator.planning.preview(runs[0]).segments[0].reserve] * at_once, TOO_LITTLE)
     with open_training(replace(config, budget=Budget(day=cap)), parts) as training:
         request_kills.quick(training).launch()
         for run in runs:

@@ -237,7 +237,7 @@ def test_a_bill_above_what_was_reserved_is_written_down_as_it_is_and_stops_the_n
 
 def test_what_a_crash_left_reserved_for_a_segment_that_was_never_begun_is_given_back(world):
     run = world.run()
-    world.purse.secure(run, f"{run.id}-0001", world.coordinator().preview(run).segments[0])
+    world.purse.secure(run, f"{run.id}-0001", world.coordinator().planning.preview(run).segments[0])
     world.stores.runs.update(run.id, wish=Wish.CANCEL)
     assert world.carry(run).state is RunState.CANCELLED
     assert world.held(run) == FREE
@@ -248,20 +248,20 @@ def test_a_segment_that_is_not_limited_is_never_paid_for(world):
     run = world.run()
     world.carry(run)
     endless = replace(world.segments(run)[0], number=7, planned_for=None)
-    offer = world.coordinator().preview(run).segments[0].offer
+    offer = world.coordinator().planning.preview(run).segments[0].offer
     with pytest.raises(Refused, match="no end"):
         world.purse.secure_again(run, endless, offer)
 
 
 def test_preview_names_the_cap_that_is_in_the_way(world):
     world.caps = Caps(month=Money.usd("0.05"))
-    plan = world.coordinator().preview(world.run())
+    plan = world.coordinator().planning.preview(world.run())
     assert plan.segments == () and "the cap of the month is $0.05" in plan.reason
 
 
 def test_what_a_preview_says_to_type_is_for_a_run_that_has_not_begun(world):
     run = world.run(budget="0.01")
-    plan = world.coordinator().preview(run)
+    plan = world.coordinator().planning.preview(run)
     assert (
         plan.segments == () and "the cap of the run is $0.01" in plan.reason and "(fix: --budget 1usd)" in plan.reason
     )

@@ -59,7 +59,7 @@ def test_it_waits_for_free_hours_and_says_which_and_until_when(world):
 
 def test_steps_that_are_done_are_not_planned_again(world):
     run = world.run(steps=40, segment_steps=20)
-    assert [segment.steps for segment in world.coordinator().look_ahead(run).segments] == [20, 20]
+    assert [segment.steps for segment in world.coordinator().planning.look_ahead(run).segments] == [20, 20]
     done = world.carry(run)
     assert done.state is RunState.DONE and newest_checkpoint(world.segments(run)).step == 40
     problem = world.coordinator().planning.outlook(run, world.segments(run)[:1], world.corpus, None).problem()
@@ -68,7 +68,7 @@ def test_steps_that_are_done_are_not_planned_again(world):
 
 def test_looking_ahead_changes_nothing(world):
     run = world.run()
-    plan = world.coordinator().look_ahead(run)
+    plan = world.coordinator().planning.look_ahead(run)
     assert plan.is_in_time and sum(segment.steps for segment in plan.segments) == 12
     assert world.stores.runs.get(run.id) == run and not (world.home / "runs" / run.id).exists()
 
@@ -88,7 +88,7 @@ def test_a_session_of_another_run_is_planned_around(world):
         )
     )
     run = world.run()
-    plan = world.coordinator().look_ahead(run)
+    plan = world.coordinator().planning.look_ahead(run)
     assert plan.segments[0].starts_at - SystemClock().now() > timedelta(minutes=119)
     assert "waiting for local" in plan.reason and plan.wait_until is not None
     # it is sent all the same: this machine begins it the moment the other one ends
