@@ -8,7 +8,9 @@ from datetime import timedelta
 import httpx
 
 from elias.domain.run import RunState, SegmentState
+from elias.services.habit import read_habit
 from elias.testing.engine_contract import wait_until
+from elias.wiring.guard import habit_file
 from elias_trainer.contract import FailureKind
 
 STEPS = 60
@@ -41,3 +43,5 @@ def test_a_run_makes_way_for_requests_comes_back_and_ends_with_the_adapter_of_on
     first, second = living.segments(disturbed)
     assert first.end and second.start == first.end and 1 <= first.end.step < STEPS
     assert ended.artifact == alone.artifact
+    seen = read_habit(habit_file(living.node.config))
+    assert seen is not None and sum(seen.taken) > 0, "the next plan knows when this machine was wanted"

@@ -9,6 +9,7 @@ import pytest
 
 from elias.adapters.backends.local import LocalBackend
 from elias.adapters.clock import SystemClock
+from elias.domain.habit import Habit
 from elias.domain.hold import Hold
 from elias.domain.run import SegmentState
 from elias.errors import BackendError
@@ -73,3 +74,13 @@ def test_while_it_is_down_nothing_is_sent_on_what_it_never_offered_and_the_rest_
 def test_a_damaged_file_is_a_closed_breaker(tmp_path: Path):
     (tmp_path / "circuit.json").write_text('{"failures": 9')
     assert Breaker("kaggle", tmp_path / "circuit.json", SystemClock()).is_down() is None
+
+
+def test_when_a_place_is_usually_held_stands_in_its_offers_held_or_not(place: LocalBackend, tmp_path: Path):
+    habit, holds = Habit(), [None, HOLD]
+    guard = Guarded("local", place, None, lambda: holds[0], lambda: habit)
+    need = need_of(make_bundle(tmp_path / "b", "run-0001", Wanted()))
+    for _ in range(2):
+        assert [offer.habit for offer in guard.offers(need)] == [habit]
+        holds.reverse()
+    assert [offer.habit for offer in Guarded("local", place, None).offers(need)] == [None]
