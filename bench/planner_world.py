@@ -72,7 +72,7 @@ class Simulation:
         self.corpus = replace(small_corpus(self.blobs, Label.PUBLIC, START), train=self.blobs.put(_full_examples()))
         self.stores.corpora.add(self.corpus)
         self._seen: tuple[datetime, Seen] | None = None
-        self._recalled = cast(RunStore, _Recalled(self.stores.runs))
+        self.recalled = cast(RunStore, _Recalled(self.stores.runs))
 
     def live(self) -> Node:
         """A new life of the node: its process, its engine, its coordinator; all else is as it was left."""
@@ -103,7 +103,7 @@ class Simulation:
         """Read from the store every two simulated hours: it is the same for all runs."""
         now = self.clock.now()
         if self._seen is None or now - self._seen[0] > 2 * HOUR:
-            self._seen = (now, seen_so_far(self._recalled))
+            self._seen = (now, seen_so_far(self.recalled))
         return self._seen[1]
 
     def finish(self, run: Run, segments: Sequence[Segment], out: Path) -> Digest:
@@ -138,7 +138,7 @@ class _Recalled:
 
     def __init__(self, store: RunStore) -> None:
         self._store, self._ended, self._events = store, dict[str, Sequence[Segment]](), dict[str, Any]()
-        self.list = store.list
+        self.list, self.get = store.list, store.get
 
     def segments(self, run: str) -> Sequence[Segment]:
         if run in self._ended:
@@ -183,6 +183,8 @@ class Node:
             seen=sim.seen,
         )
         self.coordinator = sim.make(means, Pace(checkpoint_every=CHECKPOINT_EVERY))
+        planning = self.coordinator.planning
+        planning.foresight = planning.free_hours.foresight = replace(planning.foresight, runs=sim.recalled)
         self.coordinator.follower.stopping = SimulatedStop(self.engine, sim.clock, sim.quiet)
         self.runs = Runs(store=sim.stores.runs, engine=self.engine, backends=sim.backends, clock=sim.node_clock)
         self.engine.register(WORKFLOW, self.carry)

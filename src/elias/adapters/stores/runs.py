@@ -6,7 +6,8 @@ import builtins
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields, replace
-from typing import Any
+from functools import lru_cache
+from typing import Any, cast
 
 import sqlalchemy as sa
 
@@ -92,9 +93,15 @@ class SqlRunStore:
 
     def _read(self, kind: type[Noun], body: str) -> Noun:
         try:
-            return from_document(kind, body)
+            return cast(Noun, _parsed(kind, body))
         except ValueError as error:
             raise self._database.damaged(f"a {kind.__name__.lower()}", error) from error
+
+
+@lru_cache(maxsize=2048)
+def _parsed(kind: type[Any], body: str) -> Any:
+    """Runs and segments are frozen, and read far more often than they change."""
+    return from_document(kind, body)
 
 
 def _seq(event: Mapping[str, Any]) -> int:
