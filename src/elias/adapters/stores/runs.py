@@ -93,7 +93,7 @@ class SqlRunStore:
 
     def _read(self, kind: type[Noun], body: str) -> Noun:
         try:
-            return cast(Noun, _parsed(kind, body))
+            return cast(Noun, _parsed(cast(Any, kind), body))
         except ValueError as error:
             raise self._database.damaged(f"a {kind.__name__.lower()}", error) from error
 
