@@ -8,14 +8,22 @@ import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from elias_trainer.speak import Voice
+from typing import Any, Protocol
 
 
 class BadRequest(ValueError):
     """What is wrong with a request, in words for whoever sent it."""
+
+
+class Encodes(Protocol):
+    """What a question needs of the model that is to answer it."""
+
+    def encode_chat(self, messages: Sequence[Mapping[str, str]]) -> list[int]: ...
+
+    def encode(self, text: str) -> list[int]: ...
+
+    @property
+    def context_length(self) -> int: ...
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -92,7 +100,7 @@ class Answer:
         return {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
 
 
-def read_question(body: Any, voice: Voice, *, is_chat: bool) -> Question:
+def read_question(body: Any, voice: Encodes, *, is_chat: bool) -> Question:
     """Raises BadRequest naming the field."""
     if not isinstance(body, dict):
         raise BadRequest("the body must be a JSON object")
@@ -117,7 +125,7 @@ def read_question(body: Any, voice: Voice, *, is_chat: bool) -> Question:
     return Question(is_chat=is_chat, prompt=prompt, wanted=wanted, stream=stream, with_usage=with_usage)
 
 
-def _chat(body: dict[str, Any], voice: Voice) -> list[int]:
+def _chat(body: dict[str, Any], voice: Encodes) -> list[int]:
     messages = _messages(body.get("messages"))
     try:
         return voice.encode_chat(messages)

@@ -7,6 +7,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from elias.domain.fields import as_json
 from elias.domain.hours import DailyHours
 
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
@@ -51,3 +52,7 @@ def test_what_is_no_pair_of_times_is_refused(text: str):
 
 def test_it_is_said_as_it_is_written():
     assert str(DailyHours.parse("22:00 - 07:30")) == "from 22:00 to 07:30"
+
+
+def test_as_json_hours_are_text():
+    assert as_json(NIGHT) == {"opens": "22:00", "closes": "07:00", "zone": "UTC"}
