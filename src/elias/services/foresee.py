@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from elias.domain.corpus import Corpus
@@ -20,6 +20,7 @@ from elias.services.sightings import Seen, SegmentStory, what_was_seen
 from elias.services.silent import offers_of
 from elias.services.workload import Work, work_of_corpus
 from elias.units import Clock, Money
+from elias_trainer.contract import Digest, Recipe
 
 NEWEST_SEGMENTS = 60
 """Whose events are read to learn from; older ones say little about today's places."""
@@ -38,6 +39,8 @@ class Foresight:
     checkpoint_every: timedelta
     seen: Callable[[], Seen] = Seen
     """Of the places, in this node's store."""
+    works: dict[tuple[Digest, Recipe, str], Work] = field(default_factory=dict, repr=False)
+    """By corpus, recipe and base: what was read before."""
 
     def outlook(
         self, past: tuple[Run, Sequence[Segment], Corpus], places: Mapping[str, Backend], budget: Money | None
@@ -117,9 +120,12 @@ class Foresight:
         return min(moments, default=None)
 
     def _work(self, run: Run, corpus: Corpus) -> Work:
-        """Before a trainer has counted it."""
-        with self.blobs.open(corpus.train) as lines:
-            return work_of_corpus(lines, run.recipe, run.base.reference)
+        """Before a trainer has counted it; each corpus is read once."""
+        key = corpus.train, run.recipe, run.base.reference
+        if key not in self.works:
+            with self.blobs.open(corpus.train) as lines:
+                self.works[key] = work_of_corpus(lines, run.recipe, run.base.reference)
+        return self.works[key]
 
 
 def _stories(runs: RunStore) -> Iterator[SegmentStory]:
