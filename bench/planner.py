@@ -22,6 +22,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parent))
 
 from planner_bound import clairvoyant
+from planner_foreknown import foreknown
 from planner_policies import POLICIES
 from planner_world import Outcome, fresh, outcomes
 
@@ -56,7 +57,8 @@ def main() -> int:
             lines.append(line)
             told = ("seed", "scarcity", "runs", "in_time_at_most", "seconds")
             print(json.dumps({k: line[k] for k in told}), flush=True)
-    print(table([line for line in lines if (line["runs"], line["weeks"]) == size and line["seed"] in seeds]))
+    chosen = [line for line in lines if (line["runs"], line["weeks"]) == size and line["seed"] in seeds]
+    print(table([{**line, "told": told_everything(line["seed"], *size)} for line in chosen]))
     return 0
 
 
@@ -84,6 +86,14 @@ def one_world(pool: Executor, seed: int, runs: int, weeks: int) -> dict[str, Any
         "lost_by_ours_kept_by_a_simple_one": sorted(kept - set(found["ours"]["in_time"])),
         "seconds": round(time.monotonic() - began, 1),
     }
+
+
+def told_everything(seed: int, runs: int, weeks: int) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory(dir=_memory()) as home:
+        simulation = fresh(Path(home), seed, runs=runs, weeks=weeks, scarcity=scarcity_of(seed))
+        found = foreknown(simulation)
+        simulation.close()
+    return {"in_time": found.in_time, "dollars": round(found.dollars, 4)}
 
 
 def scarcity_of(seed: int) -> str:
@@ -135,6 +145,9 @@ def _rows(lines: Sequence[dict[str, Any]], kind: str) -> Iterator[str]:
         each = f"{dollars / kept:7.3f}" if kept else f"{'-':>7}"
         wasted, hours = sum(t["wasted_hours"] for t in told), sum(t["hours"] for t in told)
         yield f"{name:24} {kept:>9} {dollars:>9.2f} {each} {least:>9.2f} {above} {wasted:>9.1f} {hours:>9.1f}"
+    kept = sum(len(line["told"]["in_time"]) for line in lines)
+    dollars = sum(line["told"]["dollars"] for line in lines)
+    yield f"{'told everything, a plan':24} {kept:>9} {dollars:>9.2f} {dollars / max(kept, 1):7.3f}"
     most = sum(int(line["in_time_at_most"] + 1e-6) for line in lines)
     yield f"{'clairvoyant, at most':24} {most:>9}"
     lost = sum(len(line["lost_by_ours_kept_by_a_simple_one"]) for line in lines)

@@ -23,6 +23,7 @@ from planner_world import Simulation
 from elias.domain.label import Label
 from elias.domain.offer import Need, Offer
 from elias.testing.places.kinds import LikeKaggle, LikeThisMachine
+from elias.testing.places.place import TrueSpeed
 from elias.testing.places.world import HOUR, START, WEEK
 from elias_trainer.contract import BaseModel, Digest, Input, Job, Limits, Recipe, digest_bytes
 
@@ -76,7 +77,7 @@ def clairvoyant(simulation: Simulation, sets: dict[str, Sequence[int]]) -> Bound
 def _columns(simulation: Simulation) -> Sequence[_Column]:
     found: list[_Column] = []
     for number, spec in enumerate(simulation.specs):
-        for index, lane in enumerate(_lanes(simulation)):
+        for index, lane in enumerate(lanes_of(simulation)):
             if spec.budget is None and lane.offer.hourly.micro_usd:
                 continue
             share = 1 / _whole_hours(simulation, spec, lane)
@@ -88,7 +89,7 @@ def _columns(simulation: Simulation) -> Sequence[_Column]:
     return found
 
 
-def _lanes(simulation: Simulation) -> Sequence[Lane]:
+def lanes_of(simulation: Simulation) -> Sequence[Lane]:
     found: list[Lane] = []
     need = Need(base=BaseModel(reference=simulation.run_of(simulation.specs[0]).base.reference), recipe=RECIPE,
                 label=Label.PUBLIC, corpus_bytes=1000)  # fmt: skip
@@ -101,13 +102,16 @@ def _lanes(simulation: Simulation) -> Sequence[Lane]:
 
 
 def _whole_hours(simulation: Simulation, spec: RunSpec, lane: Lane) -> float:
-    """All of it there, with one start-up: whoever does a part there has at least that part of it."""
+    """All of it there, without a start-up: no segment's is quicker than the quickest that is drawn, none is counted."""
+    return true_speed_of(simulation, spec, lane.offer).step_s * spec.steps / 3600
+
+
+def true_speed_of(simulation: Simulation, spec: RunSpec, offer: Offer) -> TrueSpeed:
     digest = Digest(digest_bytes(b""))
     fields = {name: getattr(RECIPE, name) for name in RECIPE.__dataclass_fields__} | {"max_steps": spec.steps}
-    # no segment's start-up is quicker than the quickest that is drawn: none is counted
     job = Job(run=spec.id, segment=spec.id, base=BaseModel(reference="none"), recipe=Recipe(**fields),
               corpus=Input(path="corpus.jsonl", digest=digest), limits=Limits())  # fmt: skip
-    return simulation.places[lane.backend].truth(job, lane.offer).step_s * spec.steps / 3600
+    return simulation.places[offer.backend].truth(job, offer)
 
 
 def _price(simulation: Simulation, lane: Lane, arrives: datetime, ends: datetime) -> float:
@@ -165,7 +169,7 @@ def _rows(
     carried: dict[int, int],
 ) -> list[Row]:
     """`carried`: the column of the hours that sessions take along out of each week."""
-    lanes = _lanes(simulation)
+    lanes = lanes_of(simulation)
     work, money = defaultdict(list), defaultdict(list)
     one_place, machines = defaultdict(list), defaultdict(list)
     weekly, early = defaultdict(list), defaultdict(list)

@@ -38,6 +38,19 @@ def test_a_week_is_the_same_twice_and_no_better_than_who_knows_the_future(bench,
     assert all(o.useful_hours <= o.hours for o in lives[0])
 
 
+@pytest.mark.parametrize("seed", [1, 2])
+def test_the_bound_is_below_a_plan_that_is_told_everything(bench, seed, tmp_path):
+    world, bound, foreknown = bench("planner_world"), bench("planner_bound"), bench("planner_foreknown")
+    scarcity = bench("planner").scarcity_of(seed)
+    simulation = world.fresh(tmp_path / "node", seed, runs=14, weeks=2, scarcity=scarcity)
+    told = foreknown.foreknown(simulation)
+    best = bound.clairvoyant(simulation, {"told": told.in_time})
+    simulation.close()
+    assert told.in_time and len(told.in_time) <= best.in_time + 1e-6
+    assert best.least["told"] <= told.dollars + 1e-6
+    assert scarcity == "roomy" or best.least["told"] > 0
+
+
 def test_a_run_that_inference_would_drive_from_this_machine_is_in_time_elsewhere(bench, tmp_path):
     world = bench("planner_world")
     simulation = world.fresh(tmp_path / "node", 24, runs=12, weeks=2, allowed=("local", "sagemaker"))
