@@ -18,10 +18,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from shell import Shell, free_port, some_code, until
+from shell import Shell, some_code, until
 
 from elias.config import Config
 from elias.domain.deployment import Deployment
+from elias.testing.ports import free_port
 from elias.wiring.stores import open_stores
 from elias_trainer.contract import digest_file
 

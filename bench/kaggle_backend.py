@@ -34,6 +34,7 @@ from elias.ports.backend import BackendContext, Bundle
 from elias.testing.bundles import Wanted, make_bundle, need_of
 from elias.testing.fake_trainer import fake_base
 from elias.testing.kaggle_emulator import Beside, Disk, KaggleEmulator
+from elias.testing.ports import free_port
 from elias_trainer.contract import Input, Recipe, digest_file, to_json, write_whole
 
 LONG = Recipe(max_steps=1_000_000)
@@ -136,9 +137,7 @@ def calls(emulated: Beside) -> list[dict[str, Any]]:
 @contextmanager
 def served(root: Path) -> Iterator[Beside]:
     """The emulator in a process of its own, so that its CPU is not counted."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     command = [sys.executable, "-m", "elias.testing.kaggle_emulator", "--root", str(root), "--port", str(port)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE)
     disk = Disk(root)

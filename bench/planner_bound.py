@@ -74,6 +74,11 @@ def clairvoyant(simulation: Simulation, sets: dict[str, Sequence[int]]) -> Bound
     return Bound(in_time=most, least=least)
 
 
+def least_dollars(simulation: Simulation, numbers: Sequence[int]) -> float:
+    """To have just these in time. Raises RuntimeError where that is impossible."""
+    return _solve(simulation, _columns(simulation), numbers, maximize=False)
+
+
 def _columns(simulation: Simulation) -> Sequence[_Column]:
     found: list[_Column] = []
     for number, spec in enumerate(simulation.specs):
@@ -133,6 +138,7 @@ def _solve(simulation: Simulation, every: Sequence[_Column], numbers: Sequence[i
     model = highspy.Highs()
     model.setOptionValue("log_to_console", False)
     model.setOptionValue("output_flag", False)
+    model.setOptionValue("threads", 1)  # as the planner in this process: HiGHS refuses to work with two numbers
     infinity = highspy.kHighsInf
     cost = [0.0 if maximize else c.dollars for c in columns] + [-1.0] * len(shares)
     for value, upper in zip(cost, [c.hours for c in columns] + [1.0] * len(shares), strict=True):

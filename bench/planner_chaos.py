@@ -23,6 +23,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+from planner_draw import SCARCITIES, scarcity_of
 from planner_world import ARRIVALS, Node, Simulation, fresh
 
 from elias.domain.spend import Caps
@@ -127,18 +128,23 @@ class Weeks:
     """A simulation with its chaos, and a person who resumes what has stopped."""
 
     def __init__(self, home: Path, seed: int, *, runs: int, weeks: int, calls_a_kill: float = 400.0) -> None:
-        self.chaos = chaos = Chaos(World(seed=seed, weeks=weeks), calls_a_kill=calls_a_kill)
+        scarcity = scarcity_of(seed)
+        world = World(seed=seed, weeks=weeks, busy=SCARCITIES[scarcity].inference)
+        self.chaos = chaos = Chaos(world, calls_a_kill=calls_a_kill)
         self.simulation = sim = fresh(
             home,
             seed,
             runs=runs,
             weeks=weeks,
             trouble=chaos,
+            scarcity=scarcity,
             caps=Caps(run=RUN_CAP, day=DAY_CAP),
             wakes=[at for at, _ in chaos.jumps],
             dress=lambda stores: replace(stores, runs=Guarded(stores.runs, chaos), spend=Guarded(stores.spend, chaos)),
         )
-        sim.specs = [replace(spec, is_bound=spec.number % 2 == 0) for spec in sim.specs]
+        # where hours are scarce, runs without an end would pile up
+        is_tight = scarcity == "tight"
+        sim.specs = [replace(spec, is_bound=is_tight or spec.number % 2 == 0) for spec in sim.specs]
         chaos.now = sim.clock.now
 
     def live(self) -> None:
@@ -323,6 +329,7 @@ def one(seed: int, runs: int, weeks: int, calls_a_kill: float) -> dict[str, Any]
     return {
         "bench": "planner chaos",
         "seed": seed,
+        "scarcity": scarcity_of(seed),
         "runs": runs,
         "weeks": weeks,
         "states": {state: states.count(state) for state in sorted(set(states))},
@@ -337,7 +344,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--first", type=int, default=1)
-    parser.add_argument("--runs", type=int, default=30)
+    parser.add_argument("--runs", type=int, default=50)
     parser.add_argument("--weeks", type=int, default=8)
     parser.add_argument("--calls-a-kill", type=float, default=400.0, help="calls between two kills, on average")
     given = parser.parse_args()

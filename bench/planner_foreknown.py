@@ -15,6 +15,7 @@ from planner_world import Simulation
 
 from elias.domain.label import Label
 from elias.domain.offer import Offer
+from elias.domain.spans import without
 from elias.domain.speed import Estimate
 from elias.services.planner.problem import Pace, Place, Problem, RunAsk, Window
 from elias.services.planner.queue import plan_queue
@@ -61,12 +62,9 @@ def _without_accidents(simulation: Simulation, offer: Offer) -> Offer:
 
 
 def _free(simulation: Simulation) -> Iterator[Window]:
-    at = START
-    for spell in simulation.world.inference():
-        if spell.begins > at:
-            yield Window(opens=at, closes=spell.begins)
-        at = max(at, spell.ends)
-    yield Window(opens=at, closes=simulation.world.end)
+    held = sorted((spell.begins, spell.ends) for spell in simulation.world.inference())
+    for opens, closes in without([(START, simulation.world.end)], held):
+        yield Window(opens=opens, closes=closes)
 
 
 def _asks(simulation: Simulation, places: tuple[Place, ...]) -> Iterator[RunAsk]:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from elias.domain.corpus import Corpus
-from elias.domain.offer import Offer
 from elias.domain.plan import Plan, PlannedSegment
 from elias.domain.run import Run, Segment
 from elias.services.next_move import time_left
@@ -85,7 +84,7 @@ def planned(rule: Rule, run: Run, segments: Sequence[Segment], outlook: Outlook)
         return Plan(segments=(), wait_until=again, reason="no place is open to it")
     best = min(choices, key=rule)
     offer = best.sight.offer
-    reserve = offer.hourly.for_hours(best.span) + offer.once if _is_paid(offer) else FREE
+    reserve = offer.hourly.for_hours(best.span) + offer.once if offer.is_paid else FREE
     return Plan(
         segments=(
             PlannedSegment(offer=offer, starts_at=outlook.now + offer.start_delay, span=best.span, reserve=reserve),
@@ -96,12 +95,12 @@ def planned(rule: Rule, run: Run, segments: Sequence[Segment], outlook: Outlook)
 def _choice(sight: Sight, outlook: Outlook, left: timedelta | None) -> Choice | None:
     offer, told = sight.offer, sight.forecast
     is_over = left is not None and left <= timedelta(0)
-    if is_over or offer.refused or told.remaining is None or (_is_paid(offer) and outlook.budget is None):
+    if is_over or offer.refused or told.remaining is None or (offer.is_paid and outlook.budget is None):
         return None
     likely = timedelta(seconds=told.remaining.likely + told.overheads.start_up.likely)
     wanted = max(timedelta(seconds=(told.remaining.high + told.overheads.start_up.high) * MARGIN), offer.shortest)
     spans = [span for span in (wanted, offer.longest, offer.left, left) if span is not None]
-    if _is_paid(offer) and outlook.budget is not None:
+    if offer.is_paid and outlook.budget is not None:
         money = max(0, (outlook.budget - offer.once).micro_usd)
         spans.append(timedelta(seconds=money * 3600 // offer.hourly.micro_usd))
     span = min(spans)
@@ -114,7 +113,3 @@ def _choice(sight: Sight, outlook: Outlook, left: timedelta | None) -> Choice | 
         finish=offer.start_delay + likely,
         holds_all=span >= likely,
     )
-
-
-def _is_paid(offer: Offer) -> bool:
-    return offer.hourly > FREE or offer.once > FREE

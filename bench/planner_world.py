@@ -15,7 +15,7 @@ from planner_draw import BASE, RECIPE, SCARCITIES, RunSpec, draw_runs, make_plac
 from elias.config import Config
 from elias.domain.corpus import Example, Message, example_line
 from elias.domain.label import Label
-from elias.domain.run import Bounds, Run, RunState, Segment
+from elias.domain.run import HYBRID, Bounds, Run, RunState, Segment
 from elias.domain.spend import Caps
 from elias.errors import EliasError
 from elias.ports.backend import Backend
@@ -60,6 +60,8 @@ class Simulation:
     dress: Callable[[Stores], Any] = lambda stores: stores
     """What a test puts around the stores."""
     memory: InlineMemory = field(default_factory=InlineMemory)
+    chance: float | None = None
+    """With which all runs want their deadlines kept; None is the planner's own."""
     wakes: Sequence[datetime] = ()
     """Moments at which every step in the middle of a wait looks up."""
 
@@ -87,12 +89,12 @@ class Simulation:
         return Run(
             id=spec.id,
             created_at=spec.arrives,
-            strategy="hybrid",
+            strategy=HYBRID,
             base=BaseModel(reference=BASE),
             recipe=recipe,
             corpus=self.corpus.digest,
             label=Label.PUBLIC,
-            bounds=Bounds(by=spec.deadline if spec.is_bound else None, budget=spec.budget),
+            bounds=Bounds(by=spec.deadline if spec.is_bound else None, chance=self.chance, budget=spec.budget),
             checkpoint_every=CHECKPOINT_EVERY,
         )
 

@@ -25,7 +25,7 @@ from elias.config import Config
 from elias.config.schema import Training as TrainingSettings
 from elias.domain.label import Label
 from elias.domain.offer import Need, Offer
-from elias.domain.run import Run, Segment
+from elias.domain.run import HYBRID, Run, Segment
 from elias.domain.schedule import Firing, Schedule
 from elias.domain.session import Event, Session, session_id
 from elias.ports.backend import Backend
@@ -106,7 +106,7 @@ class House(Simulation):
         self.service = DeployService(means, Policy(default_bases=("small",)), Route())
 
     def backends(self, strategy: str) -> Mapping[str, Backend]:
-        names = self.allowed if strategy == "hybrid" else (strategy,)
+        names = self.allowed if strategy == HYBRID else (strategy,)
         return {name: self.places[name] for name in names}
 
     def finish(self, run: Run, segments: Sequence[Segment], out: Path) -> Digest:
@@ -136,6 +136,7 @@ class House(Simulation):
             coordinator=node.coordinator,
             runs=node.runs,
             places=GuardedPlaces(config=self.config, clock=self.clock, places=self.backends),
+            unmade=dict,
         )
         node.engine.register("schedules/1", self._looks(scheduler(self.config, training, self.service)))
         node.engine.launch()

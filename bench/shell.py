@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -89,9 +88,3 @@ def until(is_so: Callable[[], object], what: str, within_s: float = PATIENCE_S) 
         if time.monotonic() > deadline:
             raise TimeoutError(f"waited {within_s:.0f} s in vain for {what}")
         time.sleep(0.02)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

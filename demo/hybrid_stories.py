@@ -57,7 +57,7 @@ class Typed:
 
 
 STORIES = {
-    "free": (Typed(command=f"plan {DEEPSEEK} --steps 3000 --by sunday --budget 15usd --picture -", lines=15),),
+    "free": (Typed(command=f"plan {DEEPSEEK} --steps 3000 --by 2d --budget 15usd --picture -", lines=15),),
     "overflow": (
         Typed(command=f"plan {DEEPSEEK} --steps 7000 --by friday --budget 15usd --picture -", lines=24),
         Typed(command=f"plan {DEEPSEEK} --steps 7000 --budget 15usd --what-if --picture -", lines=40),

@@ -7,8 +7,7 @@ import os
 import random
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ import pytest
 
 from elias.cli.shell import run_command
 from elias.config import load
+from elias.testing.engine_contract import wait_until
 from elias.wiring.stores import open_stores
 
 pytestmark = pytest.mark.slow
@@ -68,7 +68,7 @@ def paused_run(home: Path) -> str:
     """One that has trained a little: its id."""
     command = [sys.executable, "-c", "from elias.cli import main; main()", *TRAIN.split()]
     with subprocess.Popen([*command, "--steps", "150", "--checkpoint-minutes", "0.005"], env=dict(os.environ)) as child:
-        until(lambda: list(home.glob("backends/local/segments/*/out/checkpoint/step-*/manifest.json")))
+        wait_until(lambda: list(home.glob("backends/local/segments/*/out/checkpoint/step-*/manifest.json")))
         assert elias("run pause latest") == 0
         assert child.wait(PATIENCE_S) == 0
     with open_stores(load()) as stores:
@@ -142,10 +142,3 @@ def flipped(path: Path, offset: int, bits: int) -> Iterator[str]:
 def count_runs() -> int:
     with open_stores(load()) as stores:
         return len(stores.runs.list())
-
-
-def until(happened: Callable[[], object]) -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    while not happened():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.02)

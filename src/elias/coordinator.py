@@ -6,14 +6,13 @@ import os
 import time
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from elias.domain.artifact import Artifact
 from elias.domain.run import Bounds, Run, RunState
 from elias.errors import Refused
-from elias.units import FREE, Money
+from elias.units import FREE, Money, span_of
 
 if TYPE_CHECKING:
     from elias.config import Config
@@ -79,7 +78,7 @@ def _wanted(config: Config, strategy: str, cycle: Cycle) -> Wanted:
         base=base,
         recipe=Recipe(max_steps=cycle.steps),
         bounds=Bounds(
-            train_for=timedelta(minutes=cycle.max_minutes) if cycle.max_minutes else None,
+            train_for=span_of(cycle.max_minutes, "m") if cycle.max_minutes else None,
             budget=cycle.budget if cycle.budget > FREE else None,
         ),
     )

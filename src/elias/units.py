@@ -10,6 +10,11 @@ from typing import Protocol
 
 from elias.errors import InputError
 
+MOST_DOLLARS = 1_000_000_000_000
+"""In one amount that a person types; in micro-dollars it still fits a database's integer."""
+LONGEST = timedelta(days=36_500)
+"""Of a span that a person types; added to any instant of our time it stays within the calendar."""
+
 
 @dataclass(frozen=True, order=True, slots=True)
 class Money:
@@ -28,12 +33,15 @@ class Money:
         """From what a person types: `20`, `20usd`, `$20.50`. Raises InputError."""
         bare = re.sub(r"^\$|\s*usd$", "", text.strip(), flags=re.IGNORECASE)
         try:
-            money = cls.usd(bare)
-        except (InvalidOperation, ValueError, OverflowError) as error:
+            dollars = Decimal(bare)
+            is_below_zero, is_too_much = dollars < 0, dollars > MOST_DOLLARS
+        except InvalidOperation as error:
             raise InputError(f"{text!r} is not an amount of money", fix="write it like 20usd or 0.50usd") from error
-        if money.micro_usd < 0:
+        if is_below_zero:
             raise InputError(f"{text!r} is below zero", fix="give an amount of zero or more, like 20usd")
-        return money
+        if is_too_much:
+            raise InputError(f"{text!r} is more than is counted here", fix=f"give at most {MOST_DOLLARS}usd")
+        return cls.usd(dollars)
 
     def __add__(self, other: Money) -> Money:
         return Money(self.micro_usd + other.micro_usd)
@@ -45,6 +53,10 @@ class Money:
         """What this hourly price comes to over `span`, rounded up."""
         micros, hour = self.micro_usd * (span // timedelta(microseconds=1)), 3_600_000_000
         return Money(-(-micros // hour))
+
+    def up_to_cents(self) -> Money:
+        """So that the amount, as it is printed, is enough."""
+        return Money(-(-self.micro_usd // 10_000) * 10_000)
 
     def __str__(self) -> str:
         return f"${Decimal(self.micro_usd) / 1_000_000:.2f}"
@@ -61,7 +73,16 @@ def parse_span(text: str, *, default_unit: str = "s") -> timedelta:
     match = _SPAN.fullmatch(text.strip())
     if match is None:
         raise InputError(f"{text!r} is not a span of time", fix="write it like 90s, 15m, 1.5h or 2d")
-    return timedelta(seconds=float(match["n"]) * _SPAN_SECONDS[(match["unit"] or default_unit).lower()])
+    return span_of(float(match["n"]), (match["unit"] or default_unit).lower())
+
+
+def span_of(number: float, unit: str) -> timedelta:
+    """`number` of a unit that `parse_span` knows. Raises InputError for more than LONGEST."""
+    seconds = number * _SPAN_SECONDS[unit]
+    if not seconds <= LONGEST.total_seconds():
+        most = LONGEST.total_seconds() / _SPAN_SECONDS[unit]
+        raise InputError(f"{number:g}{unit} is longer than a hundred years", fix=f"give at most {most:.0f}{unit}")
+    return timedelta(seconds=seconds)
 
 
 class Clock(Protocol):

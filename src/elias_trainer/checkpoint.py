@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,7 +33,7 @@ from elias_trainer.contract import (
     write_whole,
 )
 from elias_trainer.failures import Refusal
-from elias_trainer.folders import whole_folder
+from elias_trainer.folders import drop_folder, whole_folder
 
 SCHEMA = "elias.checkpoint/1"
 MANIFEST, STATE, TENSORS = "manifest.json", "state.json", "state.safetensors"
@@ -194,7 +193,4 @@ def _folders(out: Path) -> Iterator[Path]:
 
 def _rotate(out: Path, keep: int) -> None:
     for folder in sorted(_folders(out), reverse=True)[max(keep, 1) :]:
-        # Renamed first, so that a kill in between leaves no torn folder under a checkpoint's name.
-        doomed = folder.with_name(f".{folder.name}.part")
-        folder.rename(doomed)
-        shutil.rmtree(doomed)
+        drop_folder(folder)

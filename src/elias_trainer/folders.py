@@ -22,11 +22,19 @@ def whole_folder(final: Path) -> Iterator[Path]:
         yield scratch
         _sync_files(scratch)
         if final.exists():
-            shutil.rmtree(final)
+            drop_folder(final)
         scratch.rename(final)
         sync_folder(final.parent)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def drop_folder(folder: Path) -> None:
+    """Renamed first: a kill in between, or a reader meanwhile, finds no torn folder under its name."""
+    doomed = folder.with_name(f".{folder.name}.old.part")
+    shutil.rmtree(doomed, ignore_errors=True)
+    folder.rename(doomed)
+    shutil.rmtree(doomed)
 
 
 def clear_leftovers(folder: Path) -> None:

@@ -21,7 +21,7 @@ import shutil
 import tarfile
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from elias_trainer.contract import (
     CheckpointRef,
@@ -132,21 +132,23 @@ class Outbox:
 def pack(source: Path, target: Path, recipients: tuple[str, ...] = (), *, scratch: Path | None = None) -> Digest:
     """Write `source`, a file or a folder (as a tar), whole to `target`, sealed for recipients if any; its digest.
 
-    What is not sealed yet lies in the folder `scratch` meanwhile, by default the target's own.
+    What is not sealed yet lies in the folder `scratch` meanwhile, by default the target's own. Raises
+    FileNotFoundError, and writes nothing, where the source was taken away while it was read.
     """
     part = target.with_name(f".{target.name}.part")
     plain = source
-    if source.is_dir():
-        plain = (scratch or target.parent) / f".{target.name}.tar"
-        _tar(source, plain)
     try:
+        if source.is_dir():
+            plain = (scratch or target.parent) / f".{target.name}.tar"
+            _tar(source, plain)
+            source.stat()
         if recipients:
             _seal(plain, part, recipients)
         else:
             shutil.copyfile(plain, part)
     finally:
         if plain != source:
-            plain.unlink()
+            plain.unlink(missing_ok=True)
     digest = digest_file(part)
     part.replace(target)
     sync_folder(target.parent)
@@ -184,9 +186,17 @@ def _tar(folder: Path, target: Path) -> None:
 
 
 def _untar(source: Path, target: Path) -> None:
+    """Files alone, as `_tar` wrote them: tarfile's own filter is not in every Python 3.11 (3.11.2, Debian 12's)."""
     try:
         with whole_folder(target) as scratch, tarfile.open(source) as archive:
-            archive.extractall(scratch, filter="data")
+            for member in archive:
+                name, stream = PurePosixPath(member.name), archive.extractfile(member) if member.isfile() else None
+                if stream is None or name.is_absolute() or ".." in name.parts:
+                    raise NotWhole(f"{source.name} holds {member.name!r}, which is no file of a folder")
+                there = scratch / name
+                there.parent.mkdir(parents=True, exist_ok=True)
+                with stream, there.open("wb") as plain:
+                    shutil.copyfileobj(stream, plain)
     except (tarfile.TarError, EOFError) as error:
         raise NotWhole(f"{source.name} is not a whole archive: {error}") from error
 

@@ -20,7 +20,7 @@ class PolledPlace:
     home: Path
     key: str = "faults-0001"
 
-    def until(self, is_so: Callable[[Status], bool], within_s: float = 40.0) -> list[Status]:
+    def until(self, is_so: Callable[[Status], bool], within_s: float = 120.0) -> list[Status]:
         """Poll until a status is so; all that were seen."""
         seen: list[Status] = []
         end = time.monotonic() + within_s

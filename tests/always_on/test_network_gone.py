@@ -17,13 +17,13 @@ from elias.adapters.clock import SystemClock
 from elias.cli.shell import run_command
 from elias.config import Config
 from elias.domain.label import Label
+from elias.domain.run import HYBRID
 from elias.domain.spend import Caps, Claim, Part
 from elias.services.runs import Wanted
 from elias.testing.bundles import small_corpus
 from elias.testing.kaggle_emulator import KaggleEmulator
 from elias.testing.sagemaker_emulator import SageMakerEmulator
 from elias.units import Money
-from elias.wiring.backends import HYBRID
 from elias.wiring.node import announce
 from elias.wiring.offers import list_offers
 from elias_trainer.contract import TINY, BaseModel, Recipe

@@ -16,7 +16,7 @@ from elias.domain.degraded import Trouble
 from elias.domain.hold import YieldRule
 from elias.domain.label import Label
 from elias.domain.plan import Plan
-from elias.domain.run import Run, RunState, Segment, Wish
+from elias.domain.run import HYBRID, Run, RunState, Segment, Wish
 from elias.errors import BackendError
 from elias.services.demand import DemandMeter
 from elias.services.runs import Wanted
@@ -27,7 +27,6 @@ from elias.testing.bundles import small_corpus
 from elias.testing.fake_trainer import build_fake_trainer
 from elias.testing.kaggle_emulator import KaggleEmulator
 from elias.testing.nouns import a_run
-from elias.wiring.backends import HYBRID
 from elias.wiring.stores import open_engine, open_stores
 from elias.wiring.train import Parts, Training, make_training
 from elias.wiring.weather import weather

@@ -30,6 +30,7 @@ FILES = {
     "latin.py": 'x = "caf\u00e9"\n'.encode("latin-1"),
     "empty.jsonl": b"",
     "table.csv": b"a,b\n",
+    "two.toml": b'[schedule.good]\nat = "02:00"\n[schedule.bad]\nat = "02:00"\nstages = [1, 5]\n',
     "broken.py": b"def f(:\n",
     "code.py": "".join(f'def f{n}(x):\n    """Add {n}."""\n    return x + {n}\n' for n in range(8)).encode(),
 }
@@ -65,6 +66,12 @@ TABLE = [
     Bad("train --data code.py --base absent.gguf", 3, "no base model at absent.gguf", "starter"),
     Bad("train --data code.py --base tiny --strategy moon", 3, "'moon'", "use one of"),
     Bad("train --data code.py --base tiny --strategy example", 3, "'example'", "use one of"),
+    Bad("schedule add x --at 02:00 --strategy moon", 3, "'moon'", "use one of"),
+    Bad("schedule add x --at 02:00 --base /nonexist", 3, "no base model at /nonexist", "config.json"),
+    Bad("schedule add x --at 02:00 --base nonsense", 3, "no base model called 'nonsense'", "config.json"),
+    Bad("schedule add x --at 02:00 --source bogus", 3, "no source is called 'bogus'", "git"),
+    Bad("schedule add x --at 02:00 --stage 9", 2, "there is no stage 9", "1, 2, 3 or 4"),
+    Bad("schedule add --file two.toml", 2, "schedule bad: there is no stage 5", "1, 2, 3 or 4"),
     Bad("session show abc", 3, "abc", "elias session list"),
     Bad("model show abc", 3, "abc", "elias model list"),
     Bad("model verify ./absent", 3, "absent", ""),
@@ -117,7 +124,7 @@ def test_bad_input_has_one_error_with_its_fix_and_code(bad: Bad, home: Path, cap
     told = capsys.readouterr()
     assert code == bad.code, told.err
     check_told(told.err, bad.said, bad.fix)
-    assert told.out == "" and half_written(home) == []
+    assert told.out == "" and half_written(home) == [] and not list(home.glob("home/schedules/*"))
 
 
 def test_of_a_file_with_a_broken_line_the_good_part_is_kept(capsys) -> None:
@@ -127,6 +134,42 @@ def test_of_a_file_with_a_broken_line_the_good_part_is_kept(capsys) -> None:
     assert "skipped half.jsonl:2: not JSON" in told.err and "fix:" in told.err
     assert elias("session list --json") == 0
     assert '"source": "chat"' in capsys.readouterr().out
+
+
+HUGE = [
+    ("plan --by 9999-12-31", "hundred years away"),
+    ("plan --by 10000000d", "longer than a hundred years"),
+    ("plan --by 99999999999999h", "longer than a hundred years"),
+    ("plan --max-minutes 1e300", "longer than a hundred years"),
+    ("plan --max-minutes inf", "longer than a hundred years"),
+    ("plan --epochs 1e300", "--epochs"),
+    ("plan --epochs 90000000", "more than 100,000,000 steps"),
+    ("plan --steps 99999999999999999999999", "--steps"),
+    ("plan --segment-steps 99999999999999999999999", "--segment-steps"),
+    ("plan --budget 1e999999999", "more than is counted"),
+    ("offers --timeout 1e300", "longer than a hundred years"),
+    ("offers --accumulation 99999999999999999999999", "--accumulation"),
+    ("train --checkpoint-minutes 1e300", "longer than a hundred years"),
+    ("train --learning-rate inf", "--learning-rate"),
+    ("train --seed 99999999999999999999999", "--seed"),
+    ("kaggle by-hand latest --out there --max-minutes 1e300", "longer than a hundred years"),
+    ("worker token --valid 99999999999999h", "longer than a hundred years"),
+    ("worker token --valid 3000000d", "longer than a hundred years"),
+    ("run prune --older 99999999999999h", "longer than a hundred years"),
+    ("session list --limit 99999999999999999999999", "--limit"),
+    ("budget set day 1e999999999", "more than is counted"),
+    ("schedule add x --at 02:00 --hours 99999999999999h", "hours is"),
+    ("schedule add x --at 02:00 --steps 99999999999999999999999", "steps is"),
+    ("schedule add x --at 02:00 --budget 1e999999999", "budget is"),
+]
+
+
+@pytest.mark.parametrize(("line", "said"), HUGE, ids=[line for line, _ in HUGE])
+def test_a_number_beyond_all_bounds_is_one_error_with_its_fix(line: str, said: str, capsys) -> None:
+    assert elias("capture code code.py") == elias("corpus build --heldout-share 0.4") == 0
+    capsys.readouterr()
+    assert elias(f"{line} --base tiny" if line.startswith(("plan", "offers", "train")) else line) == 2
+    check_told(capsys.readouterr().err, said)
 
 
 @pytest.mark.parametrize("label", ["secret", "private"])
@@ -148,6 +191,8 @@ def test_a_label_that_forbids_the_strategy_refuses_it_and_names_the_label(label:
         ("[node]\nport = 'x'\n", "config.toml:2: node.port is 'x'"),
         ("[node\n", "config.toml:1 is not TOML"),
         ("[capture]\nlabel = 'mine'\n", "config.toml:2"),
+        ("[training]\nlease = '99999999999999h'\n", "config.toml:2: training.lease is '99999999999999h'"),
+        ("[budget]\nday = '1e999999999usd'\n", "config.toml:2: budget.day is '1e999999999usd'"),
     ],
 )
 def test_a_slip_in_the_configuration_names_its_line(written: str, said: str, home: Path, capsys) -> None:

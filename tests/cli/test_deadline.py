@@ -49,6 +49,31 @@ def test_what_names_no_moment_is_one_clear_error(text):
     assert "friday" in raised.value.fix
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "9999-12-31",
+        "9999-12-31T23:59",
+        "9999-12-31T23:59-10:00",
+        "2126-11-24",
+        "0001-01-01T00:00",
+        "0001-01-01T00:00+10:00",
+    ],
+)
+@pytest.mark.parametrize("zone", [BERLIN, None])
+def test_what_the_calendar_has_no_room_for_is_one_clear_error(text, zone):
+    with pytest.raises(InputError, match="more than a hundred years away") as raised:
+        deadline(text, TUESDAY, zone)
+    assert "3d" in raised.value.fix
+
+
+@pytest.mark.parametrize("text", ["10000000d", "99999999999999h", "9" * 400 + "w"])
+def test_a_span_that_leads_out_of_the_calendar_is_one_clear_error(text):
+    with pytest.raises(InputError, match="longer than a hundred years") as raised:
+        deadline(text, TUESDAY, BERLIN)
+    assert "at most" in raised.value.fix
+
+
 @pytest.mark.parametrize("text", ["2026-11-24T12:00Z", "2026-11-23", "2020-01-01", "0h"])
 def test_what_is_over_is_refused(text):
     with pytest.raises(InputError, match="is over"):

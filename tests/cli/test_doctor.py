@@ -27,6 +27,30 @@ def test_doctor_names_the_machine_its_tier_and_every_installed_place(
     assert {"local", "kaggle", "hybrid"} <= strategies.keys()
 
 
+def hybrid(capsys: pytest.CaptureFixture[str]) -> dict[str, str | None]:
+    capsys.readouterr()
+    assert run_command("elias", "doctor", "doctor", ["--json"]) == 0
+    return {s["name"]: s for s in json.loads(capsys.readouterr().out)["strategies"]}["hybrid"]
+
+
+def test_hybrid_is_ready_with_this_machine_alone(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command("elias", "doctor", "doctor", []) == 0
+    [line] = [line for line in capsys.readouterr().out.splitlines() if line.startswith("hybrid")]
+    assert line.split(maxsplit=2) == ["hybrid", "ready", "with this machine alone so far"]
+    assert hybrid(capsys)["needs"] is None
+
+
+def test_hybrid_without_any_place_that_it_may_go_to_is_not_ready(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home.mkdir(parents=True)
+    (home / "config.toml").write_text('[training]\nhybrid_without = ["local"]\n')
+    found = hybrid(capsys)
+    assert "none besides local" in (found["needs"] or "") and found["fix"]
+    (home / "config.toml").write_text('[training]\nhybrid_without = ["nowhere"]\n')
+    assert "nowhere" in (hybrid(capsys)["needs"] or "")
+
+
 def test_a_place_without_credentials_says_what_to_do(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run_command("elias", "doctor", "doctor", []) == 0
     printed = capsys.readouterr().out

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from elias.testing.engine_contract import is_running, wait_until
+from elias.testing.ports import free_port
 
 
 @dataclass
@@ -41,12 +42,6 @@ def shell(tmp_path: Path) -> Iterator[Shell]:
     shell = Shell(home=tmp_path / "home")
     yield shell
     shell.run("down")
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.mark.parametrize(

@@ -45,11 +45,29 @@ def test_what_cannot_be_in_time_says_what_would_help(capsys):
     assert "NOT in time as wanted" in told and "would do:" in told and " later" in told
 
 
+def test_how_surely_a_deadline_is_to_be_kept_is_the_users_to_say(capsys):
+    assert elias("plan --base tiny --steps 20 --by 30d --chance 99% --json") == 0
+    plan = json.loads(capsys.readouterr().out)
+    assert plan["chance"] >= plan["wanted"] == 0.99
+    for unsure in ("sure", "40%", "100%", "95", "nan"):
+        assert elias(f"plan --base tiny --steps 20 --by 30d --chance {unsure}") == 2
+        assert "fix: give one from 50% to 99%" in capsys.readouterr().err
+
+
+def test_what_would_help_names_the_option_that_says_it(capsys):
+    assert elias("plan --base starter --steps 2000 --by 2h") == 0
+    told = capsys.readouterr().out
+    option = told.partition("(--by ")[2].partition(")")[0]
+    assert elias(f"plan --base starter --steps 2000 --by {option} --json") == 0
+    assert json.loads(capsys.readouterr().out)["is_in_time"]
+
+
 def test_cost_against_deadline_is_a_row_a_point(capsys):
     assert elias("plan --base tiny --steps 20 --what-if --json") == 0
     points = json.loads(capsys.readouterr().out)
     assert points and all(point["expected"] == 0 and point["places"] == ["local"] for point in points)
     assert elias("plan --base tiny --max-minutes 5 --what-if") == 2
+    assert elias("plan --base tiny --steps 20 --what-if --by 2d") == 2
     assert "fix: leave out --max-minutes" in capsys.readouterr().err
 
 

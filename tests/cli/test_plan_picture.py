@@ -168,6 +168,16 @@ def test_the_svg_of_the_curve_names_the_places_of_each_turn(tmp_path: Path):
     )
 
 
+def test_names_of_places_are_not_written_over_one_another(tmp_path: Path):
+    first, second, last = (
+        replace(CURVE[1], deadline=NOW + timedelta(hours=hours), places=(name,))
+        for hours, name in ((24, "one"), (25, "two"), (84, "three"))
+    )
+    draw_curve((first, second, last), tmp_path / "curve.svg", "What a deadline costs")
+    text = (tmp_path / "curve.svg").read_text()
+    assert [word in text for word in (">one", ">two", ">three")] == [True, False, True]
+
+
 @pytest.mark.parametrize(("name", "why"), [("plan.pdf", "neither SVG nor PNG"), ("gone/plan.svg", "no folder")])
 def test_a_picture_that_cannot_be_written_is_refused_before_anything_is_planned(tmp_path: Path, name: str, why: str):
     with pytest.raises(InputError, match=why):

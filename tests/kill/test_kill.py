@@ -16,7 +16,7 @@ import pytest
 from elias.testing.postgres import fresh_database, postgres_server
 
 CHAOS = Path(__file__).parents[2] / "bench" / "chaos.py"
-PATIENCE_S = 60
+PATIENCE_S = 240
 
 
 def chaos(*words: str) -> dict[str, object]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -13,6 +14,7 @@ import pytest
 from elias.domain.fields import as_json
 from elias.domain.habit import CELLS, Habit
 from elias.domain.hold import Demand, YieldRule
+from elias.services import habit
 from elias.services.habit import BLINK, HabitBook, read_habit
 from elias.services.plan import next_segment
 from elias.services.planner.outlook import STAYS_OPEN
@@ -64,6 +66,26 @@ def test_a_file_that_cannot_be_read_is_said_and_learned_anew(content: bytes, tmp
     assert "habit.unreadable" in caplog.text and str(file) in caplog.text
     watch(book, MONDAY, 60, is_held=False)
     assert sum(read_habit(file).seen) == pytest.approx(1.0)
+
+
+def test_a_full_disk_keeps_nobody_from_making_way_and_it_is_written_later(tmp_path: Path, monkeypatch, caplog):
+    def full(path: Path, data: bytes) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    demand = [Demand(depth=0, slowest=timedelta(0))]
+    now = [MONDAY]
+    book = HabitBook(tmp_path / "habit.json")
+    yielding = Yielding(YieldRule(), lambda: demand[0], SimpleNamespace(now=lambda: now[0]), saw=book.saw)
+    yielding.look()
+    monkeypatch.setattr(habit, "write_whole", full)
+    now[0], demand[0] = MONDAY + MINUTE, Demand(depth=9, slowest=timedelta(0))
+    assert yielding.look() is not None, "it is held all the same"
+    assert "habit.unwritten" in caplog.text and str(tmp_path / "habit.json") in caplog.text
+    monkeypatch.undo()
+    now[0], demand[0] = MONDAY + 2 * MINUTE, Demand(depth=0, slowest=timedelta(0))
+    assert yielding.look() is None, "after a minute of calm"
+    seen = read_habit(tmp_path / "habit.json")
+    assert sum(seen.seen) == pytest.approx(2 / 60, abs=1e-3) and sum(seen.taken) == pytest.approx(1 / 60, abs=1e-3)
 
 
 def test_each_look_at_what_holds_this_machine_is_told(tmp_path: Path):

@@ -10,8 +10,8 @@ import pytest
 from elias.domain.label import Label
 from elias.domain.run import Bounds, Checkpoint, Run, RunState, Segment, SegmentFailure, SegmentState, Wish
 from elias.services.next_move import (
+    LONGEST_WAIT,
     MOST_FAILURES,
-    NO_QUOTA_WAIT,
     Begin,
     End,
     Finish,
@@ -99,9 +99,11 @@ def test_waits_grow_and_end():
     assert isinstance(last, End) and last.state is RunState.FAILED and "no progress" in last.reason
 
 
-def test_an_exhausted_quota_is_waited_for():
+@pytest.mark.parametrize("failures", [1, MOST_FAILURES, 99])
+def test_a_quota_that_is_missing_never_ends_a_run_nor_keeps_it_from_planning_anew(failures):
     failed = segment(1, SegmentState.FAILED, 3, FailureKind.QUOTA)
-    assert next_move(RUN, [failed], 1) == Begin(2, checkpoint(3), NO_QUOTA_WAIT)
+    move = next_move(RUN, [failed], failures)
+    assert isinstance(move, Begin) and move.start == checkpoint(3) and timedelta(0) < move.wait <= LONGEST_WAIT
 
 
 def test_a_segment_that_got_further_is_no_failure_even_if_it_was_lost():

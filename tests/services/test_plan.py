@@ -71,7 +71,7 @@ def test_a_run_whose_time_is_over_gets_as_long_a_segment_as_the_place_takes_at_l
     [last] = plan_segment(over, [place]).segments
     assert (last.span, last.reserve) == (timedelta(minutes=3), Money.usd("0.20"))
     refused = plan_segment(replace(over, budget_left=Money.usd("0.19")), [place])
-    assert not refused.segments and refused.reason and "$0.19 of the budget is left" in refused.reason
+    assert not refused.segments and refused.reason and "$0.19 may be spent" in refused.reason
 
 
 def test_a_used_up_quota_says_when_it_is_worth_asking_again():

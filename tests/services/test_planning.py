@@ -7,11 +7,13 @@ from datetime import timedelta
 from types import SimpleNamespace
 
 from elias.domain.label import Label
-from elias.domain.plan import Plan
+from elias.domain.plan import Loosens, Plan
 from elias.domain.run import Bounds, Run, RunState
+from elias.domain.spend import Caps, Usage
 from elias.errors import BackendError
 from elias.services.planner.outlook import Outlook
 from elias.services.planning import TOGETHER_EVERY, Planning
+from elias.services.spend import Purse
 from elias.testing.nouns import a_run
 from elias.units import Money
 from tests.services.planner.conftest import HOUR, NOW, kaggle, place, rented
@@ -202,3 +204,32 @@ def test_a_place_that_refuses_for_longer_than_it_said_is_believed_less_and_less(
     world.kaggle = place("local").offer
     assert world.plan(world.add("a", 60, timedelta(hours=6))).segments[0].starts_at == world.now
     assert world.planning.refusals == {}
+
+
+def capped(world: World, caps: Caps) -> None:
+    store = SimpleNamespace(usage=lambda at, run, without=None: Usage(at=at))
+    world.planning.purse = Purse(store=store, caps=lambda: caps, clock=world.clock)
+
+
+def test_what_helps_a_run_at_a_cap_of_the_node_is_that_cap_and_does_help():
+    world = World()
+    run = world.add("a", 900, timedelta(hours=10), Money.usd(40))
+    capped(world, Caps(run=Money.usd(1)))
+    told = world.planning.look_ahead(run)
+    assert told.is_in_time is False
+    [cap] = next(helps.raised for helps in told.relaxations if helps.loosens is Loosens.BUDGET)
+    assert cap.setting == "run" and Money.usd(1) < cap.limit < Money.usd(40)
+    capped(world, Caps(run=cap.limit))
+    assert world.planning.look_ahead(run).is_in_time
+
+
+def test_a_plan_that_the_cap_of_the_day_does_not_hold_says_so():
+    world = World()
+    run = world.add("a", 900, timedelta(hours=10), Money.usd(40))
+    capped(world, Caps(day=Money.usd(1)))
+    plan = world.planning.look_ahead(run)
+    assert plan.is_in_time and plan.reserve > Money.usd(1)
+    [line] = plan.limited_by
+    assert line.startswith("the cap of the day is $1.00: segments that are paid for may")
+    capped(world, Caps(day=Money.usd(40)))
+    assert world.planning.look_ahead(run).limited_by == ()

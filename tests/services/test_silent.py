@@ -11,9 +11,9 @@ import pytest
 from elias.domain.label import Label
 from elias.domain.offer import Need, Offer
 from elias.domain.plan import Plan, PlannedSegment
-from elias.errors import BackendError
+from elias.errors import BackendError, ConfigError, EliasError, InputError, MissingPackage, VerificationError
 from elias.services.plan import Ask, plan_segment
-from elias.services.silent import NO_ANSWER, before_money, offers_of
+from elias.services.silent import NO_ANSWER, NOT_SET_UP, before_money, offers_of
 from elias.units import FREE, Money
 from elias_trainer.contract import TINY, BaseModel, Recipe
 
@@ -29,6 +29,7 @@ HERE = Offer(
     longest=None,
     left=None,
 )
+HOUR = timedelta(hours=1)
 RENTED = replace(HERE, backend="rented", hourly=Money.usd(2))
 
 
@@ -38,6 +39,14 @@ class Open:
 
     def offers(self, need: Need) -> Sequence[Offer]:
         return [self.offer]
+
+
+class Failing:
+    def __init__(self, error: EliasError) -> None:
+        self.error = error
+
+    def offers(self, need: Need) -> Sequence[Offer]:
+        raise self.error
 
 
 class Silent:
@@ -55,6 +64,23 @@ def test_the_others_are_asked_all_the_same():
     assert "no route to it" in (silent.refused or "")
     plan = plan_segment(Ask(label=Label.PUBLIC, now=NOW), [silent, here])
     assert before_money(plan, [silent, here]) is plan and plan.segments[0].offer is HERE
+
+
+@pytest.mark.parametrize("kind", [ConfigError, MissingPackage, VerificationError])
+def test_one_that_is_not_set_up_is_left_out_with_what_to_do_and_money_does_not_wait_for_it(kind: type[EliasError]):
+    error = kind("nobody has joined", fix="elias worker token")
+    unready, rented = found(away=Failing(error), rented=Open(RENTED))
+    assert (unready.accelerator, unready.refused) == (NOT_SET_UP, "nobody has joined (fix: elias worker token)")
+    plan = plan_segment(Ask(label=Label.PUBLIC, now=NOW, span=HOUR, budget_left=Money.usd(9)), [unready, rented])
+    assert before_money(plan, [unready, rented]) is plan and plan.segments[0].offer is RENTED
+    with pytest.raises(kind, match="nobody has joined"):
+        found(away=Failing(error))
+
+
+def test_what_no_place_could_ever_do_is_not_left_out():
+    typo = InputError("nothing is known here of the instance type 'moon'", fix="use one of: …")
+    with pytest.raises(InputError, match="moon"):
+        found(away=Failing(typo), here=Open(HERE))
 
 
 def test_one_that_is_alone_says_so_itself():

@@ -193,7 +193,7 @@ def test_a_session_that_is_ended_keeps_what_it_had_written(
 ) -> None:
     client.dataset_create_new(str(dataset_folder(tmp_path / "data", "hello")), quiet=True)
     wait_ready(client)
-    emulated.disk.faults.add(Fault(kind=kind, call="SaveKernel", seconds=0.8))
+    emulated.disk.faults.add(Fault(kind=kind, call="SaveKernel", once="kept", seconds=0.2))
     slow = "import pathlib, time; pathlib.Path('kept').write_text('1'); time.sleep(30)"
     client.kernels_push(str(kernel_folder(tmp_path / "kernel", slow)))
     assert wait_end(client).status.name == status

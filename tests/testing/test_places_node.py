@@ -83,7 +83,7 @@ def test_a_run_without_money_spends_none_and_simple_rules_end(bench, tmp_path):
     assert any(o.is_in_time and o.spent > FREE for o in found[1:])
 
 
-@pytest.mark.parametrize("seed", [3, 5])
+@pytest.mark.parametrize("seed", [3, 4])
 def test_after_kills_lost_networks_clock_jumps_and_full_disks_no_step_and_no_cent_is_lost(bench, seed, tmp_path):
     chaos = bench("planner_chaos")
     life = chaos.Weeks(tmp_path / "node", seed, runs=8, weeks=1, calls_a_kill=60)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import socket
 from collections.abc import Callable
 
 import pytest
 from safetensors import safe_open
 
+from elias.testing.ports import free_port
 from elias_trainer.contract import Limits, Method, Objective, Outcome, Precision, file_digests
 from tests.trainer.conftest import Forge, Place, pairs
 
@@ -123,7 +123,7 @@ def test_two_processes_train_as_one_does(place: MakePlace, forge: Forge) -> None
     recipe = {"max_steps": 4, "accumulation": 3, "limits": Limits(checkpoint_every_s=0)}
     alone, group = place("alone", **recipe), place("group", **recipe)
     assert alone.run() == 0
-    common = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port())}
+    common = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
     children = [forge.start(group, RANK=str(rank), LOCAL_RANK=str(rank), **common) for rank in range(2)]
     assert [child.wait() for child in children] == [0, 0]
     assert group.steps() == pytest.approx(alone.steps(), rel=1e-5)
@@ -137,9 +137,3 @@ def _assert_close(one: Place, other: Place) -> None:
     with safe_open(paths[0], "pt") as left, safe_open(paths[1], "pt") as right:
         assert left.keys() == right.keys()
         assert all(left.get_tensor(name).allclose(right.get_tensor(name), atol=1e-5) for name in left.keys())  # noqa: SIM118
-
-
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])

@@ -58,7 +58,7 @@ def test_a_bad_body_is_refused_in_openais_form(open_website: Any, echo: EchoEngi
 
 
 def test_more_requests_than_may_wait_are_sent_away_and_told_when_to_return(open_website: Any, echo: EchoEngine) -> None:
-    echo.pause_s = 0.15
+    echo.pause_s = 0.5
     website = open_website(echo, limits=Limits(at_once=1, waiting=1))
     with ThreadPoolExecutor(6) as pool:
         answers = list(pool.map(lambda _: chat(website), range(6)))
@@ -80,12 +80,13 @@ def test_a_client_that_hangs_up_frees_the_engine_and_its_turn(open_website: Any,
 
 
 def test_a_question_is_asked_again_when_the_engine_dies_before_it_answers(open_website: Any, echo: EchoEngine) -> None:
-    echo.pause_s = 0.3
+    echo.pause_s = 2.0
     website = open_website(echo)
     first = website.service.route.current()
     with ThreadPoolExecutor(4) as pool:
         asked = [pool.submit(chat, website) for _ in range(4)]
         wait_until(lambda: website.service.route.inside(first) == 4)
+        echo.pause_s = 0.0
         echo.kill(first.endpoint)
         answers = [future.result() for future in asked]
     assert [answer.status_code for answer in answers] == [200] * 4

@@ -8,11 +8,16 @@ from pathlib import Path
 
 import pytest
 
+from elias.adapters.clock import SystemClock
 from elias.config import Config
 from elias.config.schema import Training
+from elias.domain.label import Label
+from elias.domain.offer import Need
+from elias.domain.run import HYBRID
 from elias.errors import ConfigError, NotFound
 from elias.services.runs import Wanted
-from elias.wiring.backends import HYBRID, Backends
+from elias.services.silent import offers_of
+from elias.wiring.backends import Backends
 from elias.wiring.offers import list_offers
 from elias_trainer.contract import TINY, BaseModel, Recipe
 
@@ -60,7 +65,21 @@ def test_a_configured_place_that_cannot_be_made_does_not_stop_the_others(tmp_pat
     readable.parent.mkdir()
     readable.write_text("{}")
     readable.chmod(stat.S_IRUSR | stat.S_IRGRP)
-    assert list(places(tmp_path, kaggle={})(HYBRID)) == ["local"]
+    found = places(tmp_path, kaggle={}, lab={"kind": "moon"})
+    assert list(found(HYBRID)) == ["local"] and set(found.unmade()) == {"kaggle", "lab"}
+    assert "can be read by others" in found.unmade()["kaggle"].what
+    readable.chmod(stat.S_IRUSR)
+    found.failed["kaggle"] = 0.0, found.unmade()["kaggle"]  # a minute later
+    found(HYBRID)
+    assert "can be read by others" not in getattr(found.unmade().get("kaggle"), "what", "")
+
+
+def test_a_worker_that_has_not_joined_yet_is_left_out_and_the_others_are_asked(tmp_path: Path) -> None:
+    found = places(tmp_path, worker={"url": "https://node.example:8443"})(HYBRID)
+    need = Need(base=BaseModel(reference=TINY), recipe=Recipe(max_steps=1), label=Label.PUBLIC, corpus_bytes=1)
+    offers = [offer for offer, _ in offers_of(found, need, SystemClock().now())]
+    assert [(offer.backend, offer.refused is None) for offer in offers] == [("local", True), ("worker", False)]
+    assert "no worker has joined (fix: elias worker token" in (offers[1].refused or "")
 
 
 def test_a_segment_at_a_place_that_is_not_ready_any_more_says_what_it_lacks(tmp_path: Path) -> None:

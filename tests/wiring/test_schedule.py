@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import struct
 import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -15,6 +16,7 @@ from typer.testing import CliRunner
 from elias.adapters.clock import SystemClock
 from elias.cli.schedule import app
 from elias.config import Config
+from elias.config.schema import Budget
 from elias.domain.run import Run, RunState
 from elias.errors import EliasError
 from elias.services.deploy import DeployService
@@ -25,7 +27,7 @@ from elias.testing.echo_engine import EchoEngine
 from elias.testing.nouns import a_verdict, an_artifact
 from elias.units import Money
 from elias.wiring.capture import make_capture
-from elias.wiring.schedule import schedule_book, scheduler, wanted_of
+from elias.wiring.schedule import add_schedules, schedule_book, scheduler, wanted_of
 from elias.wiring.stores import Stores, open_engine, open_stores
 from elias.wiring.train import Training, make_training
 
@@ -129,6 +131,37 @@ def test_every_schedule_of_the_week_asks_for_a_run_that_can_be_begun(house: Hous
     assert {name for name, want in wanted.items() if want.bounds.budget} == {"main"}
     assert {want.strategy for want in wanted.values()} == {"hybrid", "kaggle"}
     assert all(want.bounds.train_for for want in wanted.values())
+
+
+def test_a_place_that_is_not_ready_is_a_warning_for_all_schedules_that_want_it(house: House):
+    done = CliRunner().invoke(app, ["add", "--file", str(WEEKLY)])
+    assert done.exit_code == 0 and len(schedule_book(house.config).list()) == 7
+    (warning,) = [line for line in done.stderr.splitlines() if line.startswith("warning:")]
+    assert warning.startswith("warning: kaggle is not ready for foundations, framing,") and "credentials" in warning
+    assert "fix: make a token at kaggle.com/settings" in done.stderr
+
+
+def test_a_cap_below_the_budget_is_a_warning_that_says_how_to_raise_it(house: House):
+    config = replace(house.config, budget=Budget(day=Money.usd(500), account=Money.usd(0)))
+    tables = {"big": {"at": "02:00", "budget": "500usd", "base": "tiny", "strategy": "sagemaker"}}
+    made, doubts = add_schedules(config, tables, SystemClock().now())
+    assert [schedule.name for schedule in made] == ["big"] == [one.name for one in schedule_book(config).list()]
+    place, money = doubts
+    assert place.what.startswith("sagemaker is not ready for big: ")
+    assert money.what == "big may spend $500.00 each time, and budget.account allows $0.00"
+    assert money.fix == "elias budget set account 500.00usd"
+
+
+def test_a_schedule_that_can_be_carried_out_is_added_without_a_word(house: House):
+    tables = {"plain": {"at": "02:00", "base": "tiny", "strategy": "local", "sources": ["git"], "stages": [1, 4]}}
+    assert add_schedules(house.config, tables, SystemClock().now())[1] == []
+
+
+def test_a_base_in_this_folder_is_kept_by_its_whole_path(house: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "own.gguf").write_bytes(struct.pack("<4sIQQ", b"GGUF", 3, 1, 1))
+    assert CliRunner().invoke(app, ["add", "mine", "--at", "02:00", "--base", "own.gguf"]).exit_code == 0
+    assert schedule_book(house.config).get("mine").base == str(tmp_path / "own.gguf")
 
 
 def test_the_commands_add_a_file_list_show_ask_and_remove(house: House):

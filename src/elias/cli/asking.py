@@ -11,27 +11,31 @@ import typer
 
 from elias.cli.output import say
 from elias.config.schema import Config
-from elias.domain.run import Bounds
+from elias.domain.run import LEAST_CHANCE, MOST_STEPS, Bounds
 from elias.errors import InputError, NotFound
 from elias.services.runs import Wanted
-from elias.units import Money
+from elias.units import Money, span_of
 from elias_trainer.contract import BaseModel, Method, Objective, Precision, Recipe
 
+MOST_AT_ONCE, LONGEST_SEQUENCE = 1_000_000, 10_000_000
 Strategy = Annotated[str | None, typer.Option(help="local, hybrid, or the name of a backend.  [default: local]")]
 Base = Annotated[str | None, typer.Option(help="A Hugging Face id, a folder, a GGUF file, `starter` or `tiny`.")]
 Corpus = Annotated[str, typer.Option(help="A corpus, by the beginning of its digest.")]
 Minutes = Annotated[float | None, typer.Option(min=0.01, help="Training time, all segments together.")]
-Epochs = Annotated[float | None, typer.Option(min=0.01, help="Passes over the corpus.  [default: 1]")]
-BatchSize = Annotated[int, typer.Option(min=1, help="Sequences at a time.")]
-Length = Annotated[int, typer.Option(min=16, help="Tokens; longer examples are cut.")]
+Epochs = Annotated[float | None, typer.Option(min=0.01, max=MOST_STEPS, help="Passes over the corpus.  [default: 1]")]
+BatchSize = Annotated[int, typer.Option(min=1, max=MOST_AT_ONCE, help="Sequences at a time.")]
+Length = Annotated[int, typer.Option(min=16, max=LONGEST_SEQUENCE, help="Tokens; longer examples are cut.")]
+Accumulation = Annotated[int, typer.Option(min=1, max=MOST_AT_ONCE, help="Batches to an optimizer step.")]
 Recompute = Annotated[
     bool, typer.Option("--gradient-checkpointing", help="Less memory, a third more time: activations are made again.")
 ]
 Budget = Annotated[str | None, typer.Option(help="The most that the run may spend, such as 20usd.")]
 By = Annotated[str | None, typer.Option(help="When it must be done: friday, 3d, 36h, 2026-12-01, 2026-12-01T18:00.")]
+Chance = Annotated[str | None, typer.Option(help="With which --by and --budget are to be kept.  [default: 90%]")]
 Instance = Annotated[str | None, typer.Option(help="The only kind of machine to rent, such as ml.g5.xlarge.")]
-Steps = Annotated[int | None, typer.Option(min=1, help="Optimizer steps, in place of --epochs.")]
-SegmentSteps = Annotated[int | None, typer.Option(min=1, help="Steps in a segment at most.")]
+Steps = Annotated[int | None, typer.Option(min=1, max=MOST_STEPS, help="Optimizer steps, in place of --epochs.")]
+SegmentSteps = Annotated[int | None, typer.Option(min=1, max=MOST_STEPS, help="Steps in a segment at most.")]
+MOST_CHANCE = 0.99
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -56,6 +60,7 @@ class Asked:
     segment_steps: int | None = None
     budget: str | None = None
     by: str | None = None
+    chance: str | None = None
     instance: str | None = None
 
 
@@ -87,14 +92,15 @@ def wanted_run(config: Config, asked: Asked) -> Wanted:
         seed=asked.seed,
     )
     bounds = Bounds(
-        train_for=timedelta(minutes=asked.max_minutes) if asked.max_minutes else None,
+        train_for=span_of(asked.max_minutes, "m") if asked.max_minutes else None,
         segment_steps=asked.segment_steps,
         budget=Money.parse(asked.budget) if asked.budget else None,
         by=deadline(asked.by, SystemClock().now()) if asked.by else None,
+        chance=_share(asked.chance) if asked.chance is not None else None,
     )
     return Wanted(
         strategy=asked.strategy or config.training.strategy,
-        base=BaseModel(reference=_existing(reference or ""), allow_code=config.training.allow_code),
+        base=BaseModel(reference=existing(reference or ""), allow_code=config.training.allow_code),
         recipe=recipe,
         bounds=bounds,
         checkpoint_every=asked.checkpoint_every,
@@ -102,7 +108,19 @@ def wanted_run(config: Config, asked: Asked) -> Wanted:
     )
 
 
-def _existing(reference: str) -> str:
+def _share(text: str) -> float:
+    """`95%` or `0.95`. Raises InputError for what no plan could keep, or is no better than tossing a coin."""
+    number, percent = text.strip().removesuffix("%"), text.strip().endswith("%")
+    try:
+        found = round(float(number) / (100 if percent else 1), 6)
+    except ValueError:
+        found = 0.0
+    if not LEAST_CHANCE <= found <= MOST_CHANCE:
+        raise InputError(f"--chance {text!r} is no chance to plan with", fix="give one from 50% to 99%, such as 95%")
+    return found
+
+
+def existing(reference: str) -> str:
     """A path becomes absolute, for the trainer works in a folder of its own; it must be there."""
     looks_like_path = reference.startswith(("/", "./", "../", "~")) or reference.endswith(".gguf")
     path = Path(reference).expanduser()

@@ -6,7 +6,7 @@ import re
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
 
 from elias.errors import InputError
-from elias.units import parse_span
+from elias.units import LONGEST, parse_span
 
 DAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 _SPAN = re.compile(r"\d+(\.\d+)?\s*(m|min|h|d|w)", re.IGNORECASE)
@@ -15,18 +15,31 @@ _SPAN = re.compile(r"\d+(\.\d+)?\s*(m|min|h|d|w)", re.IGNORECASE)
 def deadline(text: str, now: datetime, zone: tzinfo | None = None) -> datetime:
     """`friday` (its end), `tomorrow`, `2026-12-01` (its end), `2026-12-01T18:00`, `36h` or `3d`, as an instant in UTC.
 
-    What names no zone is local time: `zone`, or the machine's own. Raises InputError, also for what is over.
+    What names no zone is local time: `zone`, or the machine's own. Raises InputError, also for what is over or too far.
     """
-    word, local = text.strip().lower(), now.astimezone(zone)
-    if _SPAN.fullmatch(word):
-        moment = now + parse_span(word)
-    elif day := _day(word, local.date()):
-        moment = _in_zone(datetime.combine(day + timedelta(days=1), time()), zone)
-    else:
-        moment = _moment(text, zone)
+    local = now.astimezone(zone)
+    try:
+        moment = _named(text, now, zone).astimezone(UTC)
+    except (OverflowError, ValueError) as error:  # at the calendar's ends a zone leads out of it
+        raise _too_far(text) from error
     if moment <= now:
         raise InputError(f"--by {text} is over: it is {local:%Y-%m-%d %H:%M} now", fix="give a moment to come, like 3d")
-    return moment.astimezone(UTC)
+    if moment - now > LONGEST:
+        raise _too_far(text)
+    return moment
+
+
+def _too_far(text: str) -> InputError:
+    return InputError(f"--by {text} is more than a hundred years away", fix="give a nearer moment to come, like 3d")
+
+
+def _named(text: str, now: datetime, zone: tzinfo | None) -> datetime:
+    word = text.strip().lower()
+    if _SPAN.fullmatch(word):
+        return now + parse_span(word)
+    if day := _day(word, now.astimezone(zone).date()):
+        return _in_zone(datetime.combine(day + timedelta(days=1), time()), zone)
+    return _moment(text, zone)
 
 
 def _day(word: str, today: date) -> date | None:

@@ -51,7 +51,7 @@ def _says(strategy: Strategy) -> str:
         return strategy.needs + (f"; {strategy.fix}" if strategy.fix else "")
     open_ones = [_offer(offer) for offer in strategy.offers if offer.refused is None]
     more = f"; {len(open_ones) - MOST_SHOWN} more: elias offers" if len(open_ones) > MOST_SHOWN else ""
-    return "; ".join(open_ones[:MOST_SHOWN]) + more or "the places above"
+    return "; ".join(open_ones[:MOST_SHOWN]) + more or strategy.remark or "the places above"
 
 
 def _offer(offer: Offer) -> str:

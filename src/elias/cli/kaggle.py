@@ -39,12 +39,11 @@ def by_hand(
     json: Json = False,
 ) -> None:
     """Lay out a run's next segment for you to start on Kaggle yourself; sends nothing."""
-    from datetime import timedelta
-
     from elias.config import load
+    from elias.units import span_of
     from elias.wiring.by_hand import lay_out
 
-    kit = lay_out(load(), run, out.absolute(), timedelta(minutes=max_minutes) if max_minutes else None)
+    kit = lay_out(load(), run, out.absolute(), span_of(max_minutes, "m") if max_minutes else None)
     if json:
         emit_json(kit)
         return

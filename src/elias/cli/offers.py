@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from elias.cli.asking import Base, BatchSize, Epochs, Length, Recompute, Steps
+from elias.cli.asking import Accumulation, Base, BatchSize, Epochs, Length, Recompute, Steps
 from elias.cli.output import Json, emit_json, emit_table
 from elias_trainer.contract import Method
 
@@ -31,7 +30,7 @@ def offers(
     steps: Steps = None,
     method: Annotated[Method, typer.Option(help="What is trained.")] = Method.LORA,
     batch_size: BatchSize = 4,
-    accumulation: Annotated[int, typer.Option(min=1, help="Batches to an optimizer step.")] = 1,
+    accumulation: Accumulation = 1,
     sequence_length: Length = 1024,
     packing: Annotated[bool, typer.Option(help="Several examples in one sequence.")] = False,
     gradient_checkpointing: Recompute = False,
@@ -44,6 +43,7 @@ def offers(
     """
     from elias.cli.asking import Asked, wanted_run
     from elias.config import load
+    from elias.units import span_of
     from elias.wiring.offers import list_offers
 
     config = load()
@@ -52,7 +52,7 @@ def offers(
         sequence_length=sequence_length, packing=packing, gradient_checkpointing=gradient_checkpointing,
     )  # fmt: skip
     wanted = wanted_run(config, asked)
-    listing = list_offers(config, wanted, corpus, timedelta(seconds=timeout))
+    listing = list_offers(config, wanted, corpus, span_of(timeout, "s"))
     if json:
         emit_json(as_answer(listing))
         return

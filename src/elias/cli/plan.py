@@ -11,6 +11,7 @@ from elias.cli.asking import (
     BatchSize,
     Budget,
     By,
+    Chance,
     Corpus,
     Epochs,
     Instance,
@@ -24,6 +25,7 @@ from elias.cli.asking import (
 from elias.cli.output import Json, emit_json
 from elias.cli.plan_drawing import Drawing
 from elias.cli.plan_print import print_plan, print_points, print_queue
+from elias.cli.plan_table import print_unmade
 from elias_trainer.contract import Method
 
 if TYPE_CHECKING:
@@ -40,6 +42,7 @@ def plan(
     corpus: Corpus = "latest",
     budget: Budget = None,
     by: By = None,
+    chance: Chance = None,
     instance: Instance = None,
     max_minutes: Minutes = None,
     epochs: Epochs = None,
@@ -62,14 +65,17 @@ def plan(
     """
     from elias.cli.asking import Asked, wanted_run
     from elias.config import load
+    from elias.errors import InputError
     from elias.wiring.train import open_training
 
     config = load()
     asked = Asked(
         strategy=strategy, base=base, max_minutes=max_minutes, epochs=epochs, steps=steps, method=method,
         batch_size=batch_size, sequence_length=sequence_length, gradient_checkpointing=gradient_checkpointing,
-        segment_steps=segment_steps, budget=budget, by=by, instance=instance,
+        segment_steps=segment_steps, budget=budget, by=by, chance=chance, instance=instance,
     )  # fmt: skip
+    if what_if and by:
+        raise InputError("--what-if looks at all deadlines, and --by names one", fix="leave out one of the two")
     drawing = Drawing.of(picture, is_json=json)
     with open_training(config) as training:
         if queue:
@@ -89,6 +95,7 @@ def _plan(training: Training, asked: tuple[Wanted, str], drawing: Drawing, *, js
         drawing.plans([found], now)
     else:
         print_plan(found, draw=lambda: drawing.plans([found], now))
+        print_unmade(training.unmade())
     if not found.segments:
         raise typer.Exit(4)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from elias.domain.offer import Offer
-from elias.domain.plan import Plan, PlannedSegment
+from elias.domain.plan import Plan, PlannedSegment, percent
 from elias.units import FREE, Money
 
 WEEK = timedelta(days=7)
@@ -115,7 +115,7 @@ def chart_of(plans: Sequence[Plan], now: datetime) -> Chart:
         first=now,
         last=last,
         bars=tuple(bar for plan in plans for bar in _bars(plan, is_alone=alone is not None)),
-        money=tuple(_money(segments)) if any(is_paid(s.offer) for s in segments) else (),
+        money=tuple(_money(segments)) if any(s.offer.is_paid for s in segments) else (),
         quotas=tuple(_quotas(segments, now, last)),
         deadline=deadline,
         chance=alone.chance if alone else None,
@@ -154,10 +154,6 @@ def place(offer: Offer) -> str:
     return f"{offer.backend} {offer.variant}".rstrip()
 
 
-def is_paid(offer: Offer) -> bool:
-    return offer.hourly > FREE or offer.once > FREE
-
-
 def moment_words(moment: datetime) -> str:
     return f"{moment.astimezone():%a %d %b %H:%M}"
 
@@ -166,7 +162,7 @@ def deadline_words(chart: Chart) -> str:
     """`deadline Sat 28 Nov 00:00 (in time with 97%)`; empty without one."""
     if chart.deadline is None:
         return ""
-    likely = "" if chart.chance is None else f" (in time with {chart.chance:.0%})"
+    likely = "" if chart.chance is None else f" (in time with {percent(chart.chance)})"
     return f"deadline {moment_words(chart.deadline)}{likely}"
 
 
@@ -185,14 +181,14 @@ def _bars(plan: Plan, *, is_alone: bool) -> Iterator[Bar]:
             number=number,
             starts=segment.starts_at,
             ends=segment.ends_at,
-            is_paid=is_paid(segment.offer),
+            is_paid=segment.offer.is_paid,
             run=None if is_alone else plan.run,
         )
 
 
 def _money(segments: Sequence[PlannedSegment]) -> Iterator[Spent]:
     for segment in segments:
-        if segment.ends_at is not None and is_paid(segment.offer):
+        if segment.ends_at is not None and segment.offer.is_paid:
             yield Spent(
                 starts=segment.starts_at, ends=segment.ends_at, expected=segment.expected, reserve=segment.reserve
             )

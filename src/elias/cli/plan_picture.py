@@ -6,7 +6,7 @@ import io
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from elias.cli.plan_chart import Bar, Chart, deadline_words, is_in_days, ticks
 from elias.domain.plan import WhatIf
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 ENDINGS = (".svg", ".png")
+WORDS_WIDE, LINE_HIGH = 0.25, 0.06
+"""Of the curve's width, and of its greatest cost: the room that a place's name takes beside its point."""
 # told apart by people who see colours otherwise, and in grey: Okabe and Ito, https://jfly.uni-koeln.de/color/
 FREE, PAID, LINE, SPENT, GREY = "#56B4E9", "#E69F00", "#D55E00", "#0072B2", "#666666"
 STYLE = {
@@ -72,8 +74,11 @@ def draw_curve(points: Sequence[WhatIf], path: Path, title: str) -> None:
         kept = [point for point in points if point.expected is not None and point.reserve is not None]
         missed = [point.deadline for point in points if point.expected is None]
         at = [_number(point.deadline) for point in kept]
-        axes.plot(at, [_usd(p.reserve) for p in kept], "s--", color=PAID, mfc="white", label="at most (reserved)")
-        axes.plot(at, [_usd(p.expected) for p in kept], "o-", color=SPENT, label="expected")
+        most: Any = {"color": PAID, "mfc": "white", "label": "at most (reserved)"}
+        likely: Any = {"color": SPENT, "label": "expected"}
+        # steps: a plan keeps every later deadline, too
+        axes.plot(at, [_usd(p.reserve) for p in kept], "s--", drawstyle="steps-post", **most)
+        axes.plot(at, [_usd(p.expected) for p in kept], "o-", drawstyle="steps-post", **likely)
         if missed:
             axes.plot([_number(m) for m in missed], [0] * len(missed), "x", color=LINE, label="no plan keeps it")
         _places(axes, kept)
@@ -169,15 +174,22 @@ def _legend(figure: Figure, axes: Axes, panels: int) -> None:
 
 
 def _places(axes: Axes, kept: Sequence[WhatIf]) -> None:
-    """Which places a point takes, where that changes."""
+    """Which places a point takes, where that changes and another one's words leave room: the rows say all."""
     said: tuple[str, ...] = ()
+    written: list[tuple[datetime, float, float]] = []
+    width = (kept[-1].deadline - kept[0].deadline) * WORDS_WIDE if kept else timedelta(0)
     for point in kept:
-        if point.places != said:
-            said = point.places
-            where = (_number(point.deadline), _usd(point.reserve))
-            axes.annotate(
-                "\n".join(said), where, xytext=(5, 5), textcoords="offset points", fontsize=7, ha="left", va="bottom"
-            )
+        if point.places == said:
+            continue
+        said, foot = point.places, _usd(point.reserve)
+        head = foot + _top(kept) * LINE_HIGH * len(said)
+        if any(point.deadline - at < width and foot < upper and lower < head for at, lower, upper in written):
+            continue
+        written.append((point.deadline, foot, head))
+        where = (_number(point.deadline), foot)
+        axes.annotate(
+            "\n".join(said), where, xytext=(5, 5), textcoords="offset points", fontsize=7, ha="left", va="bottom"
+        )
 
 
 def _top(points: Sequence[WhatIf]) -> float:

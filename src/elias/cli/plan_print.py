@@ -8,12 +8,15 @@ from datetime import datetime, timedelta
 from elias.cli.output import emit_table, say
 from elias.cli.plan_table import print_others
 from elias.domain.offer import Offer
-from elias.domain.plan import Plan, PlannedSegment, QueuePlan, WhatIf
+from elias.domain.plan import Plan, PlannedSegment, QueuePlan, Raised, Relaxation, WhatIf, percent
+from elias.domain.spend import typed
 from elias.units import Money
 
 COLUMNS = ("place", "accelerator", "starts", "for", "steps", "expected", "at most", "chance")
 POINTS = ("done by", "expected", "at most", "chance", "places")
 RUNS = ("run", "deadline", "done by", "expected", "at most", "chance", "places")
+TO_TYPE_IT = timedelta(minutes=10)
+"""A plan begins when it is asked for: what a person types meanwhile has to hold still."""
 
 
 def print_plan(plan: Plan, most_others: int | None = None, draw: Callable[[], None] = lambda: None) -> None:
@@ -25,8 +28,10 @@ def print_plan(plan: Plan, most_others: int | None = None, draw: Callable[[], No
         say(f"nothing takes this run now: {plan.reason}")
     if plan.wait_until:
         say(f"worth asking again at {plan.wait_until:%Y-%m-%d %H:%M} UTC" if not plan.segments else plan.reason or "")
+    for line in plan.limited_by:
+        print(f"limit: {line}")
     for helps in plan.relaxations:
-        print(f"would do: {helps.words}{_all_of(helps.budget)}")
+        print(f"would do: {helps.words}{_typed(helps)}")
     for point in plan.sooner:
         print(f"sooner: {_moment(point.ends_at)} for {_price(point)}")
     draw()
@@ -73,18 +78,18 @@ def _cells(segment: PlannedSegment) -> tuple[object, ...]:
         "?" if segment.steps is None else segment.steps,
         _money(segment.expected),
         _money(segment.reserve),
-        "?" if segment.chance is None else f"{segment.chance:.0%}",
+        "?" if segment.chance is None else percent(segment.chance),
     )
 
 
 def _print_whole(plan: Plan) -> None:
     ends = f"done by {_moment(plan.ends_at)}" if plan.ends_at else "ends with its work"
     print(f"\n{ends}, for {_money(plan.expected)} as expected and {_money(plan.reserve)} at most{_bound(plan)}")
-    if plan.deadline is not None and plan.chance is not None:
+    if plan.deadline is not None and plan.chance is not None and plan.wanted is not None:
         kept = "in time" if plan.is_in_time else "NOT in time as wanted"
-        print(f"{kept} for {_moment(plan.deadline)}: with {plan.chance:.0%}, wanted {plan.wanted:.0%}")
+        print(f"{kept} for {_moment(plan.deadline)}: with {percent(plan.chance)}, wanted {plan.wanted * 100:g}%")
     elif plan.is_in_time is False:
-        print("its budget does not hold all of it as surely as wanted")
+        print("what may be spent does not pay for all of it as surely as wanted")
 
 
 def _bound(plan: Plan) -> str:
@@ -93,14 +98,24 @@ def _bound(plan: Plan) -> str:
     return f"; no plan is cheaper than {plan.bound}"
 
 
-def _all_of(budget: Money | None) -> str:
-    return f" (--budget {-(-budget.micro_usd // 10_000) / 100:.2f}usd)" if budget is not None else ""
+def _typed(helps: Relaxation) -> str:
+    """The option that says all of it, or the command."""
+    if helps.raised:
+        return f" ({' and '.join(map(_raises, helps.raised))})"
+    if helps.deadline is not None:
+        return f" (--by {helps.deadline.astimezone() + TO_TYPE_IT:%Y-%m-%dT%H:%M})"
+    return f" (--chance {percent(helps.probability)})" if helps.probability is not None else ""
+
+
+def _raises(raised: Raised) -> str:
+    option = "--budget" if raised.setting is None else f"elias budget set {raised.setting}"
+    return f"{option} {typed(raised.limit)}"
 
 
 def _point(point: WhatIf) -> tuple[object, ...]:
     if point.ends_at is None or point.expected is None or point.reserve is None:
         return _moment(point.deadline), "no plan", "", "", ""
-    chance = "" if point.chance is None else f"{point.chance:.0%}"
+    chance = "" if point.chance is None else percent(point.chance)
     return _moment(point.ends_at), _money(point.expected), _money(point.reserve), chance, ", ".join(point.places)
 
 
@@ -112,7 +127,7 @@ def _run(plan: Plan) -> tuple[object, ...]:
         _moment(plan.ends_at) if plan.ends_at else "not planned",
         _money(plan.expected),
         _money(plan.reserve),
-        "?" if plan.chance is None else f"{plan.chance:.0%}",
+        "?" if plan.chance is None else percent(plan.chance),
         ", ".join(places),
     )
 

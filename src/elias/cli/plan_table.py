@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from elias.cli.output import emit_table
 from elias.domain.offer import Offer
 from elias.domain.plan import NotTaken, Plan
+from elias.errors import EliasError
 
 COLUMNS = ("offer", "GPUs", "fits", "hours", "$/h", "all of it", "")
 CHOSEN = "chosen"
@@ -29,6 +32,12 @@ def print_others(plan: Plan, most: int | None = None) -> None:
     for other in plan.not_taken:
         if not other.offer.variant:
             print(f"not {other.offer.backend} ({other.offer.accelerator}): {other.why}")
+
+
+def print_unmade(places: Mapping[str, EliasError]) -> None:
+    """Of configured places that no plan reckons with, what keeps them from it."""
+    for name, error in places.items():
+        print(f"not {name}: {error.what} (fix: {error.fix})")
 
 
 def _likely(taken: NotTaken) -> int:

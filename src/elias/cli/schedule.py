@@ -34,10 +34,14 @@ def add(
     deploy: Annotated[bool, typer.Option(help="Put what the gate accepts into service.")] = True,
     json: Json = False,
 ) -> None:
-    """Add a schedule, or all of a file. What it needs is checked now; the node carries it out."""
+    """Add a schedule, or all of a file; the node carries it out.
+
+    Refused is what cannot be, and then nothing is added. A place that is not ready yet, or a cap below the budget, is a
+    warning.
+    """
     from elias.adapters.clock import SystemClock
     from elias.config import load
-    from elias.wiring.schedule import schedule_book
+    from elias.wiring.schedule import add_schedules
 
     given = {
         "at": at, "days": day, "new_sessions": new_sessions, "strategy": strategy, "base": base, "sources": source,
@@ -48,8 +52,10 @@ def add(
         raise InputError("give a name and what it is to do, or a file", fix="elias schedule add nightly --at 02:00")
     tables = {name: own} if name is not None else _tables(file or Path())
     config, now = load(), SystemClock().now()
-    book = schedule_book(config)
-    made = [book.add(each, table, now) for each, table in tables.items()]
+    tables = {each: table | _whole_path(table) for each, table in tables.items()}
+    made, doubts = add_schedules(config, tables, now)
+    for doubt in doubts:
+        say(f"warning: {doubt.what}\n  fix: {doubt.fix}")
     if json:
         emit_json([_fields(schedule, ()) for schedule in made])
         return
@@ -118,6 +124,14 @@ def _tables(file: Path) -> dict[str, Any]:
     if not isinstance(tables, dict) or not all(isinstance(table, dict) for table in tables.values()):
         raise InputError(f"{file} has no table [schedule.NAME]", fix="see examples/weekly.toml")
     return tables
+
+
+def _whole_path(table: dict[str, Any]) -> dict[str, Any]:
+    """The node works in another folder than the one where this was typed."""
+    from elias.cli.asking import existing
+
+    base = table.get("base")
+    return {"base": existing(base)} if isinstance(base, str) and base else {}
 
 
 def _fields(schedule: Schedule, firings: Any) -> dict[str, Any]:

@@ -27,7 +27,9 @@ SHOWN = 50
 def list_sessions(
     source: SourceOption = None,
     label: Annotated[Label | None, typer.Option("--label", help="Only with this label.")] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="The most; without, 50 in a table and all in JSON.")] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, max=1_000_000_000, help="The most; without, 50 in a table and all in JSON.")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Sessions in order of id."""

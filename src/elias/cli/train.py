@@ -5,17 +5,19 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import redirect_stdout
-from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from elias.cli.asking import (
+    MOST_AT_ONCE,
+    Accumulation,
     Base,
     BatchSize,
     Budget,
     By,
+    Chance,
     Corpus,
     Epochs,
     Instance,
@@ -51,21 +53,22 @@ def train(
     ] = None,
     budget: Budget = None,
     by: By = None,
+    chance: Chance = None,
     instance: Instance = None,
     max_minutes: Minutes = None,
     epochs: Epochs = None,
     steps: Steps = None,
     method: Annotated[Method, typer.Option(help="What is trained.")] = Method.LORA,
     objective: Annotated[Objective, typer.Option(help="What it learns from.")] = Objective.SFT,
-    rank: Annotated[int, typer.Option(min=1, help="Of LoRA's matrices.")] = 16,
+    rank: Annotated[int, typer.Option(min=1, max=MOST_AT_ONCE, help="Of LoRA's matrices.")] = 16,
     batch_size: BatchSize = 4,
-    accumulation: Annotated[int, typer.Option(min=1, help="Batches to an optimizer step.")] = 1,
+    accumulation: Accumulation = 1,
     sequence_length: Length = 1024,
-    learning_rate: Annotated[float, typer.Option(min=0, help="At its highest.")] = 2e-4,
+    learning_rate: Annotated[float, typer.Option(min=0, max=100, help="At its highest.")] = 2e-4,
     packing: Annotated[bool, typer.Option(help="Several examples in one sequence.")] = False,
     precision: Annotated[Precision, typer.Option(help="Of the arithmetic; the CPU has fp32 alone.")] = Precision.AUTO,
     gradient_checkpointing: Recompute = False,
-    seed: Annotated[int, typer.Option(min=0, help="Of data order and dropout.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Of data order and dropout.")] = 0,
     checkpoint_minutes: Annotated[float | None, typer.Option(min=0, help="Between two checkpoints.")] = None,
     segment_steps: SegmentSteps = None,
     detach: Annotated[bool, typer.Option("--detach", help="Go on in the background.")] = False,
@@ -77,6 +80,7 @@ def train(
     from elias.cli.asking import Asked, wanted_run
     from elias.config import load
     from elias.services.base_check import check_base
+    from elias.units import span_of
     from elias.wiring.attest import check_node
     from elias.wiring.corpus import corpus_from_data
     from elias.wiring.train import open_training
@@ -87,8 +91,8 @@ def train(
         objective=objective, rank=rank, batch_size=batch_size, accumulation=accumulation,
         sequence_length=sequence_length, learning_rate=learning_rate, packing=packing,
         precision=precision, gradient_checkpointing=gradient_checkpointing, seed=seed,
-        checkpoint_every=timedelta(minutes=checkpoint_minutes) if checkpoint_minutes is not None else None,
-        segment_steps=segment_steps, budget=budget, by=by, instance=instance,
+        checkpoint_every=span_of(checkpoint_minutes, "m") if checkpoint_minutes is not None else None,
+        segment_steps=segment_steps, budget=budget, by=by, chance=chance, instance=instance,
     )  # fmt: skip
     wanted = wanted_run(config, asked)
     check_base(wanted.base, os.environ)
@@ -107,6 +111,7 @@ def train(
 def _agree(training: Training, wanted: Wanted, corpus: Examples, plan: Plan, *, yes: bool) -> None:
     """Nothing is spent before the whole plan was seen and agreed to; nothing is begun that no place will ever take."""
     from elias.cli.plan_print import print_plan
+    from elias.cli.plan_table import print_unmade
     from elias.errors import Refused
 
     budget = wanted.bounds.budget
@@ -116,6 +121,7 @@ def _agree(training: Training, wanted: Wanted, corpus: Examples, plan: Plan, *, 
     plan = training.plan_ahead(wanted, corpus)
     with redirect_stdout(sys.stderr):  # what `train` answers on stdout is the run
         print_plan(plan, most_others=MOST_OTHERS)
+        print_unmade(training.unmade())
     if is_hopeless:
         again = "elias plan with the same words shows each place, and why not; then elias train again"
         raise Refused("nothing takes this run, and waiting would not help", fix=again, kept="no run was begun")

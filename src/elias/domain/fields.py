@@ -8,7 +8,7 @@ from datetime import datetime, time, timedelta, tzinfo
 from pathlib import Path
 from typing import Any
 
-from elias.domain.habit import CELLS, Habit
+from elias.domain.habit import Habit
 from elias.units import Money, rfc3339
 
 
@@ -17,7 +17,7 @@ def as_json(value: Any) -> Any:
     if isinstance(value, Money):
         return value.micro_usd
     if isinstance(value, Habit):
-        return [None if (share := value.share(cell)) is None else round(share, 2) for cell in range(CELLS)]
+        return [None if share is None else round(share, 2) for share in value.shares()]
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: as_json(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if isinstance(value, datetime):

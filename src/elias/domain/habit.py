@@ -48,9 +48,13 @@ class Habit:
         pooled = sum(self.taken[c] for c in like) / of_like
         return (self.taken[cell] + OWN * pooled) / (self.seen[cell] + OWN)
 
+    def shares(self) -> list[float | None]:
+        """Of all hours of the week."""
+        return [self.share(cell) for cell in range(CELLS)]
+
     def usually_taken(self, since: datetime, until: datetime) -> Iterator[tuple[datetime, datetime]]:
         """In order, not touching; the first and the last are cut off at both ends."""
-        closed = [(self.share(cell) or 0.0) >= USUALLY for cell in range(CELLS)]
+        closed = [(share or 0.0) >= USUALLY for share in self.shares()]
         if not any(closed):
             return
         opens: datetime | None = None

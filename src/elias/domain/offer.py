@@ -80,6 +80,11 @@ class Offer:
     """Nobody answers there, and this is what it offered before that."""
 
     @property
+    def is_paid(self) -> bool:
+        """Whether anything is asked for it."""
+        return self.hourly > FREE or self.once > FREE
+
+    @property
     def passes_at(self) -> datetime | None:
         """When what refuses now opens again, surely enough to plan with it: never of a place that is down."""
         return self.refused_until if self.refused and self.memory_bytes and not self.is_down else None

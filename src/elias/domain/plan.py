@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -44,6 +45,15 @@ class Loosens(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Raised:
+    """A limit on money, as it would have to be."""
+
+    limit: Money
+    setting: str | None = None
+    """What `elias budget set` calls it; None is the run's own budget."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Relaxation:
     """One bound, loosened just so far that a plan exists."""
 
@@ -52,6 +62,8 @@ class Relaxation:
     """Such as `$2.10 more` or `1 day 3 h later`."""
     budget: Money | None = None
     """All that it would take."""
+    raised: tuple[Raised, ...] = ()
+    """What has to be raised for that, of the run and of the node."""
     deadline: datetime | None = None
     probability: float | None = None
 
@@ -91,6 +103,8 @@ class Plan:
     """No plan that keeps the same rules is expected to cost less."""
     sooner: tuple[WhatIf, ...] = ()
     relaxations: tuple[Relaxation, ...] = ()
+    limited_by: tuple[str, ...] = ()
+    """Caps of a day or a month that the planner does not see and that may delay it, one line each."""
 
     @property
     def expected(self) -> Money:
@@ -104,7 +118,7 @@ class Plan:
 
     @property
     def costs_money(self) -> bool:
-        return any(s.offer.hourly > FREE or s.offer.once > FREE for s in self.segments)
+        return any(segment.offer.is_paid for segment in self.segments)
 
     @property
     def ends_at(self) -> datetime | None:
@@ -143,3 +157,8 @@ class QueuePlan:
             return None
         cost = sum(plan.expected.micro_usd for plan in self.plans if plan.is_in_time)
         return 0.0 if cost <= self.bound.micro_usd else 1 - self.bound.micro_usd / cost
+
+
+def percent(chance: float) -> str:
+    """Rounded down: nothing is told to be surer than it is."""
+    return f"{math.floor(chance * 100 + 1e-9)}%"

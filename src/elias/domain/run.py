@@ -10,6 +10,9 @@ from elias.domain.label import Label
 from elias.units import FREE, Money
 from elias_trainer.contract import BaseModel, Digest, FailureKind, Recipe
 
+HYBRID = "hybrid"
+"""The strategy that takes any place; each other one is the name of its place."""
+
 
 class RunState(StrEnum):
     QUEUED = "queued"
@@ -56,6 +59,12 @@ class Wish(StrEnum):
     CANCEL = "cancel"
 
 
+LEAST_CHANCE = 0.5
+"""One below that is none to plan with."""
+MOST_STEPS = 100_000_000
+"""Of a run; more would not end within anybody's life."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Bounds:
     """How far a run may go."""
@@ -63,6 +72,8 @@ class Bounds:
     train_for: timedelta | None = None
     """All segments together; the adapter is what was reached by then."""
     by: datetime | None = None
+    chance: float | None = None
+    """With which `by` and the budget are to be kept; None is the planner's own."""
     budget: Money | None = None
     segment: timedelta | None = None
     """The longest single segment; None leaves it to the backend."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime, time, timedelta
 from typing import Any
 
+from elias.domain.run import MOST_STEPS
 from elias.errors import InputError
 from elias.units import Money, parse_span
 from elias_trainer.contract import Method
@@ -98,7 +99,7 @@ def schedule_from(name: str, table: Mapping[str, Any], created_at: datetime) -> 
     for key, raw in table.items():
         try:
             values[key] = _READ[key](raw)
-        except (ValueError, TypeError, AttributeError, InputError) as error:
+        except (ValueError, TypeError, AttributeError, OverflowError, InputError) as error:
             fix = f"write it like: {key} = {_EXAMPLES[key]}"
             raise InputError(f"schedule {name}: {key} is {raw!r}", fix=fix) from error
     made = Schedule(name=name, created_at=created_at, **values)
@@ -146,7 +147,7 @@ def _text(raw: Any) -> str:
 
 
 def _positive(raw: Any) -> float:
-    if isinstance(raw, bool) or float(raw) <= 0:
+    if isinstance(raw, bool) or not 0 < float(raw) <= MOST_STEPS:
         raise ValueError(raw)
     return float(raw)
 

@@ -189,7 +189,12 @@ def over_budget(room: Room, needed: Money) -> OverBudget:
 
 def enough(room: Room, needed: Money) -> str:
     """The cap that allows it, as it is typed."""
-    return f"{-(-max(room.limit, room.spent + room.reserved + needed).micro_usd // 1_000_000)}usd"
+    return whole_dollars(max(room.limit, room.spent + room.reserved + needed))
+
+
+def whole_dollars(money: Money) -> str:
+    """Rounded up, as it is typed."""
+    return f"{-(-money.micro_usd // 1_000_000)}usd"
 
 
 def named(cap: Cap) -> str:
@@ -202,6 +207,11 @@ def dollars(money: Money) -> str:
     short = exact.rstrip("0")
     sign, digits = ("-", short[1:]) if short.startswith("-") else ("", short)
     return f"{sign}${digits if len(digits.partition('.')[2]) >= 2 else f'{Decimal(digits):.2f}'}"
+
+
+def typed(money: Money) -> str:
+    """As `dollars` says it, the way a person types it: `0.50usd`."""
+    return f"{dollars(money).removeprefix('$')}usd"
 
 
 def day_of(at: datetime) -> datetime:

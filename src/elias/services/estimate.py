@@ -28,6 +28,7 @@ from elias.services.sightings import (
     step_seconds,
 )
 from elias.services.workload import Work, work_of_events, work_unknown
+from elias.units import LONGEST
 from elias_trainer.contract import BaseModel, Recipe
 
 DOWNLOAD_BYTES_PER_S = 50e6
@@ -71,8 +72,11 @@ class Forecast:
 
     @property
     def remaining(self) -> Estimate | None:
-        """Seconds of training, start-up left out."""
-        return None if self.steps is None else self.step.times(self.steps)
+        """Seconds of training, start-up left out; at most LONGEST, which any instant can bear."""
+        if self.steps is None:
+            return None
+        whole, most = self.step.times(self.steps), LONGEST.total_seconds()
+        return Estimate(low=min(most, whole.low), likely=min(most, whole.likely), high=min(most, whole.high))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

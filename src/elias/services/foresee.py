@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from elias.domain.corpus import Corpus
@@ -14,14 +14,18 @@ from elias.ports.stores import BlobStore, RunStore
 from elias.services.estimate import Known, forecasts
 from elias.services.eta import eta
 from elias.services.foretell import foretold
-from elias.services.planner.outlook import Outlook, Sight, place_name
+from elias.services.planner.outlook import WANTED, Outlook, Sight, place_name
 from elias.services.planner.problem import Commitment
 from elias.services.sightings import Seen, SegmentStory, what_was_seen
 from elias.services.silent import offers_of
 from elias.services.workload import Work, work_of_corpus
 from elias.units import Clock, Money
-from elias_trainer.contract import Digest, Recipe
+from elias_trainer.contract import Digest, FailureKind, Recipe
 
+NO_QUOTA_WAIT = timedelta(hours=1)
+"""Before an offer that was refused for want of a quota is asked again; other offers are not kept waiting by it."""
+OVERDUE = timedelta(minutes=5)
+"""That a segment goes on at least, which nobody has seen end: its session is not free before that."""
 NEWEST_SEGMENTS = 60
 """Whose events are read to learn from; older ones say little about today's places."""
 
@@ -52,27 +56,28 @@ class Foresight:
         known = Known(seen=seen, work=None if any(events.values()) else self._work(run, corpus))
         need = self.need(run, corpus)
         every = run.checkpoint_every or self.checkpoint_every
-        found = list(offers_of(places, need, self.clock.now()))
+        now = self.clock.now()
+        asked = offers_of(places, need, now)
+        found = [(refused_of_late(offer, segments, now), place) for offer, place in asked]
         told = forecasts(run, segments, events, [offer for offer, _ in found], known)
         return Outlook(
             run=run,
-            now=self.clock.now(),
+            now=now,
             sights=[
                 Sight(offer=foretold(offer, likely, every), forecast=likely, refill=_refill(offer, place))
                 for (offer, place), likely in zip(found, told, strict=True)
             ],
             budget=budget,
             seen=seen,
+            wanted=run.bounds.chance or WANTED,
             checkpoint_every=every,
             commitments=tuple(self.commitments(run.id)),
         )
 
     def whole(self, run: Run, corpus: Corpus, offers: Sequence[Offer]) -> Sequence[Offer]:
         """How long all of a run would take on each, and for how much, as if nothing were done yet."""
-        known, every = (
-            Known(seen=self.seen(), work=self._work(run, corpus)),
-            run.checkpoint_every or self.checkpoint_every,
-        )
+        known = Known(seen=self.seen(), work=self._work(run, corpus))
+        every = run.checkpoint_every or self.checkpoint_every
         told = forecasts(run, (), {}, offers, known)
         return [foretold(offer, likely, every) for offer, likely in zip(offers, told, strict=True)]
 
@@ -93,8 +98,9 @@ class Foresight:
             for other in sorted((other for other in runs if other.state is state), key=lambda run: run.created_at):
                 for segment in self.runs.segments(other.id)[-1:]:
                     until = self._until(other, segment, now)
-                    if until is None or until <= now:
+                    if until is None:
                         continue
+                    until = max(until, now + OVERDUE)
                     place = place_name(segment.backend, segment.offer)
                     before = ends.setdefault(place, [])
                     begins = now
@@ -126,6 +132,20 @@ class Foresight:
             with self.blobs.open(corpus.train) as lines:
                 self.works[key] = work_of_corpus(lines, run.recipe, run.base.reference)
         return self.works[key]
+
+
+def refused_of_late(offer: Offer, segments: Sequence[Segment], now: datetime) -> Offer:
+    """The offer, refused while it is too early to ask for it again: one of a run's segments had no quota there."""
+    if offer.refused:
+        return offer
+    name = place_name(offer.backend, offer.variant)
+    for segment in segments:
+        if segment.failure is None or segment.failure.kind is not FailureKind.QUOTA:
+            continue
+        until = (segment.ended_at or now) + NO_QUOTA_WAIT
+        if until > now and place_name(segment.backend, segment.offer) == name:
+            return replace(offer, refused=segment.failure.message, refused_until=until)
+    return offer
 
 
 def _stories(runs: RunStore) -> Iterator[SegmentStory]:

@@ -13,12 +13,11 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from elias.domain.offer import Offer
-from elias.domain.run import Run
+from elias.domain.run import HYBRID, Run
 from elias.domain.statistics import poisson_quantile
 from elias.errors import NotFound
 from elias.ports.stores import CorpusStore
 from elias.services.foresee import Foresight
-from elias.services.plan import is_paid
 from elias.services.planner.lanes import label_forbids
 from elias.services.planner.outlook import Outlook, Sight
 from elias.services.spend import Purse
@@ -43,7 +42,7 @@ class FreeHours:
 
     def less(self, outlook: Outlook) -> Outlook:
         """Without what is kept for others than its run; the same outlook where nothing is."""
-        if not any(_is_quota(sight.offer) for sight in outlook.sights):
+        if all(sight.offer.refreshes_at is None for sight in outlook.sights):
             return outlook
         runs = self.foresight.runs.list()
         since = min((run.created_at for run in runs), default=outlook.now)
@@ -55,7 +54,7 @@ class FreeHours:
 
     def _less(self, sight: Sight, others: Sequence[Run], time: timedelta, now: datetime) -> Sight:
         offer, refreshes = sight.offer, sight.offer.refreshes_at
-        if not _is_quota(offer) or offer.left is None or refreshes is None:
+        if offer.left is None or refreshes is None or offer.is_paid:
             return sight
         spans = [span for run in others if (span := self._wants(run, offer)) is not None]
         if not spans:
@@ -74,7 +73,7 @@ class FreeHours:
         """Worked out once: a run's budget may change, and seldom does."""
         key = run.id, offer.backend
         if key not in self.wants:
-            goes_there = run.strategy in ("hybrid", offer.backend) and not label_forbids(run.label, offer)
+            goes_there = run.strategy in (HYBRID, offer.backend) and not label_forbids(run.label, offer)
             is_poor = goes_there and run.bounds.budget is None and self.purse.left(run) is None
             self.wants[key] = self._span(run, offer) if is_poor else None
         return self.wants[key]
@@ -86,7 +85,3 @@ class FreeHours:
             return None
         [found] = self.foresight.whole(run, corpus, [offer])
         return found.likely_span
-
-
-def _is_quota(offer: Offer) -> bool:
-    return offer.left is not None and offer.refreshes_at is not None and not is_paid(offer)

@@ -29,7 +29,7 @@ class HabitBook:
         self._looked: datetime | None = None
 
     def saw(self, now: datetime, is_held: bool) -> None:
-        """A spell counts once it is over: while it lasts, how long it goes on is a question to the past alone."""
+        """Free time is noted as it passes, a spell once it is over: its length so far must not foretell its own end."""
         if self._looked is None or not timedelta(0) <= now - self._looked <= BLINK:
             self._since, self._is_held = now, is_held
         elif is_held != self._is_held or (not is_held and self._since and now - self._since >= WRITE_EVERY):
@@ -41,8 +41,16 @@ class HabitBook:
         if self._since is not None:
             self._habit = self._habit.after(self._since, now, taken=self._is_held)
             self._since = now
-            fields = {"seen": self._habit.seen, "taken": self._habit.taken}
-            write_whole(self._file, json.dumps({k: [round(v, 4) for v in of] for k, of in fields.items()}).encode())
+            self._write()
+
+    def _write(self) -> None:
+        """Whoever looks has to make way for inference: a full disk does not keep it from that."""
+        fields = {"seen": self._habit.seen, "taken": self._habit.taken}
+        plain = {name: [round(value, 4) for value in of] for name, of in fields.items()}
+        try:
+            write_whole(self._file, json.dumps(plain).encode())
+        except OSError as error:
+            log.warning("habit.unwritten file=%s: %s; it is written with what is seen next", self._file, error)
 
 
 def read_habit(file: Path) -> Habit | None:

@@ -15,10 +15,11 @@ MOST_FAILURES = 5
 """Segments in a row that ended badly without a new checkpoint."""
 CURABLE = (FailureKind.CAPACITY, FailureKind.PREEMPTED, FailureKind.INFRASTRUCTURE, FailureKind.BUDGET)
 """Of a budget that ran out, planning anew says what it takes to go on."""
-NO_QUOTA_WAIT = timedelta(hours=1)
 SHORTEST_END = timedelta(seconds=1)
 """Given to the last segment of a run whose time is over: it loads the newest checkpoint and writes the adapter."""
 FIRST_WAIT, LONGEST_WAIT = timedelta(seconds=1), timedelta(minutes=5)
+DOUBLINGS = 9
+"""From the one to beyond the other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,13 +72,14 @@ def next_move(run: Run, segments: Sequence[Segment], failures: int) -> Move:
     if last is None or failures == 0:
         return Begin(number, start)
     why = last.failure.message if last.failure else f"the last one ended {last.state} at once"
-    if last.failure and last.failure.kind is FailureKind.QUOTA:
-        return Begin(number, start, NO_QUOTA_WAIT)
+    wait = min(LONGEST_WAIT, FIRST_WAIT * 2 ** min(failures - 1, DOUBLINGS))
+    if last.failure and last.failure.kind is FailureKind.QUOTA:  # another offer may have one
+        return Begin(number, start, wait)
     if last.failure and last.failure.kind not in CURABLE:
         return End(RunState.FAILED, why)
     if failures >= MOST_FAILURES:
         return End(RunState.FAILED, f"{failures} segments in a row made no progress; {why}")
-    return Begin(number, start, min(LONGEST_WAIT, FIRST_WAIT * 2 ** (failures - 1)))
+    return Begin(number, start, wait)
 
 
 def newest_checkpoint(segments: Sequence[Segment]) -> Checkpoint | None:

@@ -86,9 +86,10 @@ def _likeliest(problem: Problem, ask: RunAsk) -> Plan:
     setting = Setting.of(problem, ask, calendar)
     if (plan := plan_in_time(setting)) is not None:
         return plan
-    likely = Setting.of(problem, replace(ask, wanted=min(ask.wanted, AS_LIKELY_AS_NOT)), calendar)
-    if (plan := plan_in_time(likely)) is not None:
-        return replace(plan, wanted=ask.wanted)
+    if ask.wanted > AS_LIKELY_AS_NOT:
+        likely = Setting.of(problem, replace(ask, wanted=AS_LIKELY_AS_NOT), calendar)
+        if (plan := plan_in_time(likely)) is not None:
+            return replace(plan, wanted=ask.wanted)
     return plan_late(replace(setting, effort=ADVICE_EFFORT))
 
 
@@ -99,7 +100,7 @@ def _is_worth_going_on(plan: Plan) -> bool:
     """
     if not plan.segments or plan.wait_until is not None or plan.deadline is None:
         return False
-    if is_paid(plan.segments[0].offer) and (plan.chance or 0.0) < AS_LIKELY_AS_NOT:
+    if plan.segments[0].offer.is_paid and (plan.chance or 0.0) < AS_LIKELY_AS_NOT:
         return False
     return plan.segments[0].starts_at < plan.deadline
 
@@ -121,14 +122,14 @@ def _fitted(ask: Ask, plan: Plan, outlook: Outlook) -> PlannedSegment:
     """The first segment, no longer than the run may go on; to its end where it stays where nothing is asked for it."""
     segment = plan.segments[0]
     offer, spans = segment.offer, [span for span in (segment.span, ask.span) if span is not None]
-    if not is_paid(offer) and offer.left is None and all(other.offer is offer for other in plan.segments):
+    if not offer.is_paid and offer.left is None and all(other.offer is offer for other in plan.segments):
         # one that has a deadline takes turns: another one's may be nearer
         turn = TURN if plan.deadline is not None else None
         promises = [promise.starts_at for promise in _promises(offer, outlook) if promise.starts_at > segment.starts_at]
         room = min(promises) - segment.starts_at if promises else None
         spans = [span for span in (offer.longest, offer.open_for(ask.now), ask.span, turn, room) if span is not None]
     span = max(min(spans), offer.shortest) if spans else None
-    if not is_paid(offer) or span is None:
+    if not offer.is_paid or span is None:
         return replace(segment, span=span)
     return replace(segment, span=span, reserve=min(segment.reserve, offer.hourly.for_hours(span) + offer.once))
 
@@ -136,7 +137,7 @@ def _fitted(ask: Ask, plan: Plan, outlook: Outlook) -> PlannedSegment:
 def _unpromised(offer: Offer, outlook: Outlook) -> Offer:
     """Without what runs that can be in time mean to take there soon."""
     promises = _promises(offer, outlook)
-    if offer.refused or is_paid(offer) or not promises:
+    if offer.refused or offer.is_paid or not promises:
         return offer
     if offer.left is not None:
         until = offer.refreshes_at
@@ -158,7 +159,7 @@ def _only_queues(offer: Offer, outlook: Outlook) -> bool:
     """Behind another run, where waiting costs nothing: there it is begun the moment the other one ends."""
     name = place_name(offer.backend, offer.variant)
     is_behind = any(commitment.place == name and not commitment.run for commitment in outlook.commitments)
-    return is_behind and not is_paid(offer) and offer.left is None and not offer.refused
+    return is_behind and not offer.is_paid and offer.left is None and not offer.refused
 
 
 def begins_elsewhere(plan: Plan, segment: Segment) -> bool:
@@ -166,11 +167,7 @@ def begins_elsewhere(plan: Plan, segment: Segment) -> bool:
     if not plan.segments or plan.wait_until is not None:
         return False
     offer = plan.segments[0].offer
-    return (offer.backend, offer.variant or None) != (segment.backend, segment.offer or None)
-
-
-def is_paid(offer: Offer) -> bool:
-    return offer.hourly > FREE or offer.once > FREE
+    return place_name(offer.backend, offer.variant) != place_name(segment.backend, segment.offer)
 
 
 def _why_not(ask: Ask, offer: Offer) -> str | None:
@@ -182,11 +179,11 @@ def _why_not(ask: Ask, offer: Offer) -> str | None:
         return "the data is private and would have to be encrypted to go there"
     if _is_used_up(offer):
         return f"{used_up(offer)}{f' until {rfc3339(offer.refreshes_at)}' if offer.refreshes_at else ''}"
-    if is_paid(offer):
+    if offer.is_paid:
         if ask.budget_left is None:
             return f"it costs {offer.hourly} an hour and the run has no budget"
         if offer.hourly.for_hours(_shortest(offer)) + offer.once > ask.budget_left:
-            return f"it costs {offer.hourly} an hour and {ask.budget_left} of the budget is left"
+            return f"it costs {offer.hourly} an hour and {ask.budget_left} may be spent"
     return None
 
 

@@ -14,15 +14,17 @@ from datetime import datetime, timedelta
 from typing import TypeVar
 
 from elias.domain.corpus import Corpus
-from elias.domain.plan import Plan, PlannedSegment
+from elias.domain.plan import Plan, PlannedSegment, Relaxation
 from elias.domain.run import Run, Segment
+from elias.domain.spend import Room
 from elias.errors import BackendError
 from elias.ports.backend import Backend
 from elias.ports.stores import CorpusStore
+from elias.services.capping import limited_by, raised
 from elias.services.foresee import Foresight
 from elias.services.free_hours import FreeHours
 from elias.services.next_move import time_left
-from elias.services.plan import Ask, is_paid, next_segment
+from elias.services.plan import Ask, next_segment
 from elias.services.planner.lanes import AS_LIKELY_AS_NOT
 from elias.services.planner.outlook import Outlook, place_name, plan_ahead, queue_problem
 from elias.services.planner.problem import Commitment
@@ -55,6 +57,8 @@ class Planning:
     """By place that refuses for now: since when, and until when it first said it would."""
     lock: threading.Lock = field(default_factory=threading.Lock)
 
+    free_hours: FreeHours = field(init=False)
+
     def __post_init__(self) -> None:
         self.free_hours = FreeHours(foresight=self.foresight, corpora=self.corpora, purse=self.purse)
 
@@ -76,12 +80,13 @@ class Planning:
         modest = self.free_hours.less(outlook) if self.keeps_free_hours else outlook
         if modest is outlook:
             return plan(outlook)
-        if outlook.budget is not None and (found := plan(modest)) is not None and found.is_in_time:
-            return found
+        modestly = plan(modest) if outlook.budget is not None else None
+        if modestly is not None and modestly.is_in_time:
+            return modestly
         found = plan(outlook)
-        if found is not None and found.is_in_time is False and (found.chance or 0.0) < HOPE:
-            return plan(modest)
-        return found
+        if found is None or found.is_in_time is not False or (found.chance or 0.0) >= HOPE:
+            return found
+        return plan(modest) if modestly is None else modestly
 
     def preview(self, run: Run) -> Plan:
         """What a run that has not begun would do first; changes nothing. Raises BackendError."""
@@ -94,9 +99,13 @@ class Planning:
         """The whole plan of a run that has not begun, with its reasons; changes nothing. Raises BackendError."""
         first, corpus = self.preview(run), self.corpora.get(run.corpus)
         plan = self.modestly(self.outlook(run, (), corpus, self.purse.left(run)), plan_ahead)
-        if plan is None or (not first.segments and first.wait_until is None and not plan.segments):
-            return first if plan is None else replace(first, relaxations=plan.relaxations)
-        return replace(plan, run=None)
+        if plan is None:
+            return first
+        caps = self.purse.of_node(run)
+        helps = tuple(_within_caps(caps, run, plan))
+        if not first.segments and first.wait_until is None and not plan.segments:
+            return replace(first, relaxations=helps)
+        return replace(plan, run=None, relaxations=helps, limited_by=tuple(limited_by(caps, plan)))
 
     def keep(self, run: Run, plan: Plan) -> None:
         """Promise what this plan has still to begin, in place of what was promised before."""
@@ -116,7 +125,7 @@ class Planning:
         with self.lock:
             promised = dict(self.promised)
         names, now = frozenset({*promised, run.id}), self.foresight.clock.now()
-        if not any(not is_paid(segment.offer) for other in names - {run.id} for segment in promised[other]):
+        if not any(not segment.offer.is_paid for other in names - {run.id} for segment in promised[other]):
             return False
         if self.together and self.together[0] == names and now < self.together[1] + TOGETHER_EVERY:
             return False
@@ -189,3 +198,10 @@ class Planning:
                 found = replace(found, wanted=AS_LIKELY_AS_NOT)
             if found.problem() is not None:
                 yield found
+
+
+def _within_caps(caps: Sequence[Room], run: Run, plan: Plan) -> Iterator[Relaxation]:
+    """What would help, with what a person has to raise for it: the planner knows no more than what may be spent."""
+    for helps in plan.relaxations:
+        limits = () if helps.budget is None else raised(caps, run.bounds.budget, helps.budget)
+        yield replace(helps, raised=limits)

@@ -39,10 +39,6 @@ PLENTY = Money.usd(1_000_000)
 _TRIES = 3
 
 
-def is_paid(offer: Offer) -> bool:
-    return offer.hourly > FREE or offer.once > FREE
-
-
 def cost_parts(offer: Offer, span: timedelta) -> Sequence[Part]:
     """What a segment of that length is reserved at: its hours at the full price, and what comes once."""
     return [Part(name=COMPUTE, amount=offer.hourly.for_hours(span)), Part(name=EXTRA, amount=offer.once)]
@@ -145,6 +141,10 @@ class Purse:
             return None
         return rooms(caps, self.store.usage(self._now(), run.id, without=key), run.id)
 
+    def of_node(self, run: Run) -> Sequence[Room]:
+        """What each cap of the node leaves for that run, whatever its own budget is."""
+        return rooms(self.caps(), self.store.usage(self._now(), run.id), run.id) if self.store else ()
+
     def left(self, run: Run, key: str | None = None) -> Money | None:
         """What a plan of the whole run may spend; None where it may spend nothing.
 
@@ -163,7 +163,7 @@ class Purse:
             return plan, None
         if not plan.segments:
             return plan, kept_by_cap(found, plan_for(PLENTY), run.id, self._now())
-        if plan.wait_until is not None or not is_paid(plan.segments[0].offer):
+        if plan.wait_until is not None or not plan.segments[0].offer.is_paid:
             return plan, None
         capped = at_cap(found, shortest_cost(plan.segments[0]), run.id, self._now())
         if capped is None:
@@ -179,7 +179,7 @@ class Purse:
 
         Raises OverBudget where not even the shortest one can be paid, Refused where the run may not spend.
         """
-        if not is_paid(planned.offer):
+        if not planned.offer.is_paid:
             self.let_go(run, key, "it goes to a place that costs nothing")
             return planned
         for _ in range(_TRIES):
@@ -201,7 +201,7 @@ class Purse:
 
         Raises OverBudget where its price has risen too far, Refused where the run may not spend.
         """
-        if not is_paid(offer):
+        if not offer.is_paid:
             return self.held(segment.key) > FREE
         if segment.planned_for is None:
             raise Refused(

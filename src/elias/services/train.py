@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -360,7 +360,11 @@ class Coordinator:
     def _fail(self, run_id: str, error: EliasError) -> None:
         self.means.runs.update(run_id, state=RunState.FAILED, reason=one_line(error), failure=failure_of(error).kind)
 
-    def _wait(self, run: Run, until: Any, reason: str | None) -> dict[str, Any]:
+    def _wait(self, run: Run, until: datetime, reason: str | None) -> dict[str, Any]:
+        """Until then. A place whose clock is behind ours may name what has passed: as long again as it has, within
+        bounds."""
+        now = self.means.clock.now()
+        until = until if until > now else now + min(max(now - until, ASK_AGAIN), LOOK_AGAIN)
         self.means.runs.update(run.id, state=RunState.WAITING, reason=reason)
         return {"do": "wait", "until": rfc3339(until)}
 

@@ -8,7 +8,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from elias.domain.run import MOST_STEPS
 from elias.domain.speed import Sequences
+from elias.errors import InputError
 from elias_trainer.contract import TINY, Objective, Recipe
 
 CHARACTERS_A_TOKEN = 3.2
@@ -72,11 +74,12 @@ def work_of_events(events: Iterable[Mapping[str, Any]], recipe: Recipe) -> Work 
 
 
 def steps(rows: int, recipe: Recipe) -> int:
-    """As the trainer counts them: an epoch's last step may be short."""
-    if recipe.max_steps is not None:
-        return recipe.max_steps
+    """As the trainer counts them: an epoch's last step may be short. Raises InputError for more than MOST_STEPS."""
     an_epoch = math.ceil(math.ceil(rows / recipe.batch_size) / recipe.accumulation)
-    return max(1, math.ceil(round(recipe.epochs * an_epoch, 6)))
+    wanted = recipe.epochs * an_epoch if recipe.max_steps is None else recipe.max_steps
+    if not wanted <= MOST_STEPS:
+        raise InputError(f"this run would take more than {MOST_STEPS:,} steps", fix="give fewer --epochs or --steps")
+    return wanted if isinstance(wanted, int) else max(1, math.ceil(round(wanted, 6)))
 
 
 def _tokens(line: bytes, objective: Objective, reference: str) -> float | None:

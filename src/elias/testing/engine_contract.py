@@ -32,7 +32,7 @@ from elias.ports.inference import Endpoint, InferenceEngine, ModelToServe
 from elias_trainer.contract import BaseModel
 
 QUESTION = {"messages": [{"role": "user", "content": "Say hello."}], "max_tokens": 6, "temperature": 0}
-_DEADLINE_S = 60.0
+_DEADLINE_S = 120.0
 
 
 class EngineContract:
@@ -180,10 +180,10 @@ def is_running(process: int) -> bool:
     """False also for one that has ended and only waits to be reaped."""
     try:
         os.kill(process, 0)
-    except ProcessLookupError:
+        state = Path(f"/proc/{process}/stat")
+        return not state.exists() or state.read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except (ProcessLookupError, FileNotFoundError):  # it ended between two looks
         return False
-    state = Path(f"/proc/{process}/stat")
-    return not state.exists() or state.read_text().rsplit(")", 1)[1].split()[0] != "Z"
 
 
 def wait_until(holds: Callable[[], bool]) -> None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-import math
 import os
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from elias.config.schema import Config
+from elias.domain.run import HYBRID
 from elias.errors import ConfigError, EliasError
 from elias.ports.backend import Backend, BackendContext, HasCredentials
 from elias.units import Clock
@@ -19,7 +19,6 @@ from elias.wiring.stores import missing_node_package
 log = logging.getLogger("elias.backends")
 
 BASES_FOLDER = "cache/bases"
-HYBRID = "hybrid"
 KIND = "kind"
 """In a backend's table: which installed backend it is, where that is not the table's own name."""
 TRY_AGAIN_S = 60.0
@@ -33,8 +32,8 @@ class Backends:
         self.config = config
         self.clock = clock
         self.made: dict[str, Backend] = {}
-        self.failed: dict[str, float] = {}
-        """Name -> when it last could not be made, on the monotonic clock."""
+        self.failed: dict[str, tuple[float, EliasError]] = {}
+        """Name -> when it last could not be made, on the monotonic clock, and why."""
 
     def __call__(self, strategy: str) -> Mapping[str, Backend]:
         """Raises NotFound for a strategy nobody knows, MissingPackage, ConfigError; of `hybrid` one of `left_out`."""
@@ -52,17 +51,22 @@ class Backends:
         wanted, unwanted = dict.fromkeys(["local", *self.config.backends]), left_out(self.config)
         found = Places(self.make)
         for name in dict.fromkeys([*wanted, *place_names(self.config)]):
-            if name in unwanted or time.monotonic() - self.failed.get(name, -math.inf) < TRY_AGAIN_S:
+            if name in unwanted or (name in self.failed and time.monotonic() - self.failed[name][0] < TRY_AGAIN_S):
                 continue
             try:
                 backend = self.make(name)
             except EliasError as error:
-                self.failed[name] = time.monotonic()
+                self.failed[name] = time.monotonic(), error
                 log.info("the place %s is left out: %s (fix: %s)", name, error.what, error.fix)
                 continue
+            self.failed.pop(name, None)
             if name in wanted or not isinstance(backend, HasCredentials) or backend.has_credentials():
                 found[name] = backend
         return found
+
+    def unmade(self) -> Mapping[str, EliasError]:
+        """Of the configured places that `hybrid` would go to: what kept those from it that could not be made."""
+        return {name: self.failed[name][1] for name in self.config.backends if name in self.failed}
 
 
 def place_names(config: Config) -> tuple[str, ...]:

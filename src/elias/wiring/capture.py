@@ -20,7 +20,12 @@ def make_capture(
     config: Config, stores: Stores, source: str, *, label: Label | None = None, stage: int | None = None, **options: Any
 ) -> Capture:
     """`options` are the source's own. Raises NotFound for a source nobody knows, InputError for a stage."""
-    if stage is not None and stage not in STAGES:
-        raise InputError(f"there is no stage {stage}", fix="a Tank Building stage is 1, 2, 3 or 4")
+    if stage is not None:
+        check_stage(stage)
     context = SourceContext(clock=SystemClock(), label=label or config.capture.label, stage=stage)
     return Capture(load_plugin("elias.sources", source)(context, **options), stores.sessions)
+
+
+def check_stage(stage: int) -> None:
+    if stage not in STAGES:
+        raise InputError(f"there is no stage {stage}", fix="a Tank Building stage is 1, 2, 3 or 4")

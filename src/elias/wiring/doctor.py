@@ -8,11 +8,14 @@ from dataclasses import dataclass
 from elias.config.schema import Config
 from elias.domain.label import Label
 from elias.domain.offer import Need, Offer
+from elias.domain.run import HYBRID
 from elias.domain.tier import TIERS, Machine, Tier, shortfalls, tier_of
 from elias.errors import EliasError
-from elias.wiring.backends import HYBRID, Backends, place_names
+from elias.wiring.backends import Backends, left_out, place_names
 from elias.wiring.train import default_base
 from elias_trainer.contract import BaseModel, Method, Recipe
+
+LOCAL = "local"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -22,6 +25,8 @@ class Strategy:
     needs: str | None = None
     """What it lacks; None is ready."""
     fix: str | None = None
+    remark: str | None = None
+    """Of one that is ready."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,14 +48,16 @@ def examine(config: Config) -> Examination:
     tier = tier_of(machine)
     next_tier = next((t for t in TIERS if TIERS.index(t) > _rank(tier)), None)
     base, _ = default_base(config)
-    places = tuple(_strategy(config, name, base) for name in place_names(config))
+    recipe = Recipe(method=Method.QLORA, batch_size=1, gradient_checkpointing=True)
+    need = Need(base=BaseModel(reference=base), recipe=recipe, label=Label.PRIVATE, corpus_bytes=0)
+    places = tuple(examine_place(Backends(config), name, need) for name in place_names(config))
     return Examination(
         machine=machine,
         tier=tier,
         next_tier=next_tier,
         lacks_for_next=shortfalls(machine, next_tier) if next_tier else (),
         base=base,
-        strategies=(*places, _hybrid(places)),
+        strategies=(*places, _hybrid(config, places)),
     )
 
 
@@ -58,11 +65,10 @@ def _rank(tier: Tier) -> int:
     return TIERS.index(tier) if tier in TIERS else -1
 
 
-def _strategy(config: Config, name: str, base: str) -> Strategy:
-    recipe = Recipe(method=Method.QLORA, batch_size=1, gradient_checkpointing=True)
-    need = Need(base=BaseModel(reference=base), recipe=recipe, label=Label.PRIVATE, corpus_bytes=0)
+def examine_place(backends: Backends, name: str, need: Need) -> Strategy:
+    """What it offers for that, or what it lacks."""
     try:
-        offers = tuple(Backends(config)(name)[name].offers(need))
+        offers = tuple(backends.make(name).offers(need))
     except EliasError as error:
         return Strategy(name=name, needs=error.what, fix=error.fix)
     refusals = [offer.refused for offer in offers if offer.refused]
@@ -71,12 +77,17 @@ def _strategy(config: Config, name: str, base: str) -> Strategy:
     return Strategy(name=name, offers=offers)
 
 
-def _hybrid(places: Sequence[Strategy]) -> Strategy:
-    ready = [place.name for place in places if place.needs is None]
-    if len(ready) > 1:
-        return Strategy(name=HYBRID)
-    return Strategy(
-        name=HYBRID,
-        needs=f"two places that are ready, and there is {ready[0] if ready else 'none'}",
-        fix="give one more place what it needs, as said above",
-    )
+def _hybrid(config: Config, places: Sequence[Strategy]) -> Strategy:
+    try:
+        unwanted = left_out(config)
+    except EliasError as error:
+        return Strategy(name=HYBRID, needs=error.what, fix=error.fix)
+    ready = [place.name for place in places if place.needs is None and place.name not in unwanted]
+    if not ready:
+        without = f" besides {', '.join(unwanted)}, which training.hybrid_without leaves out" if unwanted else ""
+        fix = "give one place what it needs, as said above"
+        return Strategy(name=HYBRID, needs=f"a place that is ready, and there is none{without}", fix=fix)
+    if len(ready) == 1:
+        only = "this machine" if ready == [LOCAL] else ready[0]
+        return Strategy(name=HYBRID, remark=f"with {only} alone so far")
+    return Strategy(name=HYBRID)

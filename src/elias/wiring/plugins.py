@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from elias.errors import MissingPackage, NotFound
@@ -14,17 +14,26 @@ def plugin_names(group: str) -> tuple[str, ...]:
     return tuple(sorted(point.name for point in entry_points(group=group)))
 
 
-def load_plugin(group: str, name: str) -> Any:
-    """The factory behind `name`. Raises NotFound, or MissingPackage when its extra is not installed."""
+def find_plugin(group: str, name: str) -> EntryPoint:
+    """Without importing it. Raises NotFound."""
     found = next(iter(entry_points(group=group, name=name)), None)
-    kind = group.removeprefix("elias.").removesuffix("s")
     if found is None:
         names = ", ".join(plugin_names(group))
-        raise NotFound(f"no {kind} is called {name!r}", fix=f"use one of: {names}")
+        raise NotFound(f"no {_kind(group)} is called {name!r}", fix=f"use one of: {names}")
+    return found
+
+
+def load_plugin(group: str, name: str) -> Any:
+    """The factory behind `name`. Raises NotFound, or MissingPackage when its extra is not installed."""
+    found = find_plugin(group, name)
     try:
         return found.load()
     except ModuleNotFoundError as error:
         extra = found.extras[0] if found.extras else "node"
         raise MissingPackage(
-            f"the {kind} {name!r} needs the package {error.name!r}", fix=f"pip install 'elias-node[{extra}]'"
+            f"the {_kind(group)} {name!r} needs the package {error.name!r}", fix=f"pip install 'elias-node[{extra}]'"
         ) from error
+
+
+def _kind(group: str) -> str:
+    return group.removeprefix("elias.").removesuffix("s")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -13,6 +13,7 @@ from elias.config.schema import Config
 from elias.domain.corpus import Corpus
 from elias.domain.plan import Plan
 from elias.domain.run import Run, Segment
+from elias.errors import EliasError
 from elias.ports.backend import Listens
 from elias.ports.durable import DurableEngine
 from elias.ports.stores import BlobStore
@@ -51,6 +52,8 @@ class Training:
     coordinator: Coordinator
     runs: Runs
     places: GuardedPlaces
+    unmade: Callable[[], Mapping[str, EliasError]]
+    """The configured places that could not be made when they were last asked for, and why."""
     _is_launched: bool = field(default=False)
 
     def launch(self) -> None:
@@ -98,7 +101,8 @@ def make_training(config: Config, stores: Stores, engine: DurableEngine, parts: 
 
     parts = parts or _real_parts(config, stores)
     clock = parts.clock or SystemClock()
-    backends = GuardedPlaces(config=config, clock=clock, places=Backends(config, clock))
+    made = Backends(config, clock)
+    backends = GuardedPlaces(config=config, clock=clock, places=made)
     means = Means(
         runs=stores.runs,
         corpora=stores.corpora,
@@ -116,7 +120,10 @@ def make_training(config: Config, stores: Stores, engine: DurableEngine, parts: 
     )
     pace = Pace(lease=config.training.lease, checkpoint_every=config.training.checkpoint_every)
     runs = Runs(store=stores.runs, engine=engine, backends=backends, clock=clock, node=config.node.name)
-    return Training(stores=stores, engine=engine, coordinator=Coordinator(means, pace), runs=runs, places=backends)
+    coordinator = Coordinator(means, pace)
+    return Training(
+        stores=stores, engine=engine, coordinator=coordinator, runs=runs, places=backends, unmade=made.unmade
+    )
 
 
 def default_base(config: Config) -> tuple[str, str | None]:

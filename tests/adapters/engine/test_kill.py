@@ -16,7 +16,9 @@ import pytest
 from elias.testing.postgres import emptied
 
 PROGRAM = Path(__file__).with_name("node_process.py")
-DEADLINE_S = 60.0
+DEADLINE_S = 120.0
+LONG = 100
+"""Steps that last while another node comes up, on a slow machine too."""
 
 
 class Node:
@@ -152,10 +154,10 @@ def test_a_dead_nodes_work_waits_for_it_until_another_adopts_it(
     start_node: StartNode, tmp_path: Path, postgres: str
 ) -> None:
     url, home = emptied(postgres), tmp_path / "attic"
-    attic = start_node(home, "attic", url, 40)
+    attic = start_node(home, "attic", url, LONG)
     attic.ask("start", "run-1")
     wait_for(lambda: len(diary(home)) >= 3)
-    cellar = start_node(tmp_path / "cellar", "cellar", url, 40)
+    cellar = start_node(tmp_path / "cellar", "cellar", url, LONG)
     assert cellar.ask("adopt", "run-1").startswith("Refused"), "the attic lives"
     assert cellar.ask("adopt", "run-7").startswith("NotFound")
     attic.kill()
@@ -167,7 +169,7 @@ def test_a_dead_nodes_work_waits_for_it_until_another_adopts_it(
     lines = [line for line in diary(home) if line[0] == "run-1" and line[1] != "end"]
     numbers = [int(line[1]) for line in lines]
     assert numbers == sorted(numbers)
-    assert len(numbers) <= 41
+    assert len(numbers) <= LONG + 1
     assert lines[-1][2] == "cellar"
     assert cellar.end() == 0
 
@@ -187,10 +189,10 @@ def test_a_node_whose_lock_the_server_forgot_lets_go_of_what_another_has_adopted
     start_node: StartNode, tmp_path: Path, postgres: str
 ) -> None:
     url, home = emptied(postgres), tmp_path / "attic"
-    attic = start_node(home, "attic", url, 40)
+    attic = start_node(home, "attic", url, LONG)
     attic.ask("start", "run-1")
     wait_for(lambda: len(diary(home)) >= 3)
-    cellar = start_node(tmp_path / "cellar", "cellar", url, 40)
+    cellar = start_node(tmp_path / "cellar", "cellar", url, LONG)
     with psycopg.connect(postgres, autocommit=True) as connection:
         connection.execute(
             "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' "

@@ -18,8 +18,8 @@ from tests.adapters.polled_place import PolledPlace
 
 NODE_KEY = str(pyrage.x25519.Identity.generate())
 QUICK = {
-    "session_limit": "8s",
-    "margin": "5s",
+    "session_limit": "63s",  # the trainer gets three seconds of it, and a slow machine a minute for all around it
+    "margin": "60s",
     "retry_wait": "0.05s",
     "http_read": "5s",
     "poll_every": "0s",

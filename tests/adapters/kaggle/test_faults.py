@@ -89,11 +89,11 @@ def test_credentials_that_are_no_longer_accepted_do_not_lose_a_session_under_way
 def test_a_call_that_hangs_is_cut_off_and_asked_again(make_backend: Callable[..., KaggleBackend], place: Any) -> None:
     place.backend = make_backend(http_read="0.5s")
     for call in ("GetDatasetStatus", "GetKernelSessionStatus"):
-        place.fault(FaultKind.HANG, call, seconds=8.0)
+        place.fault(FaultKind.HANG, call, seconds=120.0)
     began = time.monotonic()
     place.submit()
     assert place.ended().state is SegmentState.DONE
-    assert time.monotonic() - began < 8.0, "a hung socket was waited for"
+    assert time.monotonic() - began < 120.0, "a hung socket was waited for"
 
 
 @pytest.mark.slow

@@ -97,18 +97,19 @@ def test_a_cancelled_run_leaves_nothing_on_kaggle_and_keeps_its_checkpoint(
     emulated: Beside, account: None, tmp_path: Path, script: str
 ) -> None:
     home = tmp_path / "node"
-    config = kaggle_kills.config_of(home, emulated.url, script, session_limit="8s", margin="4s")
+    config = kaggle_kills.config_of(home, emulated.url, script, session_limit="90s", margin="60s")
     with open_training(config, request_kills.parts_of(home)) as training:
         corpus = corpus_in(home)
         training.stores.corpora.add(corpus)
         run = new_run(kaggle_kills.wanted(100_000), corpus, SystemClock())
         request_kills.quick(training).launch()
         training.runs.begin(run)
-        end = time.monotonic() + 60
+        end, is_cancelled = time.monotonic() + 120, False
         while not (seen := training.stores.runs.get(run.id)).state.is_final:
             assert time.monotonic() < end and seen.state is not RunState.FAILED, seen
-            if request_kills.steps_of(training.stores, run):
+            if not is_cancelled and request_kills.steps_of(training.stores, run):
                 training.runs.cancel(run.id)
+                is_cancelled = True
             time.sleep(0.05)
         [segment] = training.stores.runs.segments(run.id)
         assert seen.state is RunState.CANCELLED and segment.end and segment.end.step > 0

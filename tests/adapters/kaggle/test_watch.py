@@ -16,6 +16,7 @@ from elias.adapters.backends.kaggle.settings import KaggleSettings
 from elias.adapters.backends.kaggle.watch import Watch
 from elias.domain.run import SegmentState
 from elias.ports.backend import Status
+from elias.testing.engine_contract import wait_until
 from elias.testing.fake_trainer import fake_base
 from elias_trainer.contract import EVENT_PREFIX, Recipe
 from elias_trainer.parcel import NOTE_PREFIX
@@ -69,13 +70,6 @@ class Asker:
         return True
 
 
-def until(is_so: Callable[[], bool]) -> None:
-    end = time.monotonic() + 10
-    while not is_so():
-        assert time.monotonic() < end, "nothing came of it"
-        time.sleep(0.002)
-
-
 def test_a_session_that_runs_is_asked_after_ever_more_seldom_while_its_log_is_open(log: Log) -> None:
     asker = Asker(log)
     assert asker.watch.log(ENTRY) is not None
@@ -106,14 +100,14 @@ def test_what_the_log_shows_is_asked_after_at_once(log: Log, news: str) -> None:
     assert live is not None
     asker.ask(RUNNING)
     log.lines.append(EVENT_PREFIX + '{"kind": "step", "seq": 0}')
-    until(lambda: len(list(live.events(-1))) == 1)
+    wait_until(lambda: len(list(live.events(-1))) == 1)
     assert not asker.ask(RUNNING), "an event is no news of the session"
     if news == "note":
         log.lines.append(NOTE_PREFIX + '{"kind": "opened"}')
-        until(lambda: len(live.notes) == 1)
+        wait_until(lambda: len(live.notes) == 1)
     else:
         log.has_ended.set()
-        until(lambda: live.has_ended)
+        wait_until(lambda: live.has_ended)
     assert asker.ask(RUNNING) and not asker.ask(RUNNING), "once"
 
 
@@ -130,7 +124,7 @@ def test_a_log_that_is_closed_without_an_end_is_read_on(log: Log) -> None:
     live = Watch(settings, closed_twice).log(ENTRY)
     assert live is not None
     try:
-        until(lambda: len(list(live.events(-1))) == 3)
+        wait_until(lambda: len(list(live.events(-1))) == 3)
         assert not live.has_ended and live.is_live
     finally:
         live.stop()  # or it would open the log again and again beside all later tests
@@ -148,7 +142,7 @@ def test_events_come_once_and_in_order_however_often_the_log_begins_anew(log: Lo
     assert live is not None
     log.lines += [EVENT_PREFIX + f'{{"kind": "step", "seq": {number}}}' for number in (0, 1, 1, 0, 2)]
     log.lines += ["plain", EVENT_PREFIX + '{"cut in', NOTE_PREFIX + "nor this"]
-    until(lambda: live.rest == ["plain"] and live.notes == [])
+    wait_until(lambda: live.rest == ["plain"] and live.notes == [])
     assert [event["seq"] for event in live.events(-1)] == [0, 1, 2]
     assert [event["seq"] for event in live.events(1)] == [2]
 
@@ -156,7 +150,7 @@ def test_events_come_once_and_in_order_however_often_the_log_begins_anew(log: Lo
 def test_what_another_process_writes_is_read_and_what_nobody_wrote_is_remembered(tmp_path: Path) -> None:
     ledger, other = Ledger(tmp_path), Ledger(tmp_path)
     ledger.put(ENTRY)
-    until(lambda: ledger.get(ENTRY.key) is ledger.get(ENTRY.key))
+    wait_until(lambda: ledger.get(ENTRY.key) is ledger.get(ENTRY.key))
     for number in range(50):
         other.change(ENTRY.key, uploads=number)
         found = ledger.get(ENTRY.key)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,9 +20,10 @@ import pytest
 from elias.adapters.backends.ssh import SshBackend
 from elias.adapters.clock import SystemClock
 from elias.ports.backend import BackendContext
+from elias.testing.ports import free_port
 
 NODE_KEY = str(pyrage.x25519.Identity.generate())
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 AS_ROOT = """
 mount -t tmpfs none /run && mkdir -p /run/sshd
 sed 's#^\\(root:.*\\):[^:]*$#\\1:/bin/sh#' /etc/passwd > "$1/passwd"
@@ -60,15 +62,19 @@ class Server:
         if self.process is None:
             return
         for child in [*self.cut(), self.process]:
-            child.kill()
+            with suppress(psutil.NoSuchProcess):
+                child.kill()
         self.process.wait()
         self.process = None
 
     def cut(self) -> list[psutil.Process]:
         """The server's processes that serve a connection now; asyncssh has none of its own for that."""
         assert self.process is not None
-        below = psutil.Process(self.process.pid).children(recursive=True)
-        return [child for child in below if child.name() == "sshd"]
+        found = []
+        for child in psutil.Process(self.process.pid).children(recursive=True):
+            with suppress(psutil.NoSuchProcess):  # its connection ended just now
+                found += [child] if child.name() == "sshd" else []
+        return found
 
     def trust(self) -> None:
         """What a person does once who compared the machine's key and said yes."""
@@ -110,9 +116,7 @@ def server(tmp_path: Path) -> Iterator[Server]:
 def make_server(kind: str, folder: Path) -> Server:
     if kind == "sshd" and _sshd() is None:
         pytest.skip("this machine has no OpenSSH server: apt install openssh-server, or set ELIAS_TEST_SSHD")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     for name in ("host_key", "key"):
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", folder / name], check=True)
     shutil.copyfile(folder / "key.pub", folder / "authorized_keys")

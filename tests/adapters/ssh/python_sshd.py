@@ -5,13 +5,17 @@ python python_sshd.py PORT HOST_KEY AUTHORIZED_KEYS
 
 import asyncio
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import asyncssh
 
 
 async def run(process: asyncssh.SSHServerProcess[bytes]) -> None:
-    """As sshd does: the command in a shell's hands, with what the client sends and for the client what it prints."""
+    """As sshd does: the command in a shell's hands, with what the client sends and for the client what it prints.
+
+    A client that is gone by then ends its own channel only: an exception here would end every other on its connection.
+    """
     child = await asyncio.create_subprocess_shell(
         process.command or "exit 1",
         stdin=asyncio.subprocess.PIPE,
@@ -20,9 +24,10 @@ async def run(process: asyncssh.SSHServerProcess[bytes]) -> None:
         start_new_session=True,
     )
     printed, said = await child.communicate(await process.stdin.read())
-    process.stdout.write(printed)
-    process.stderr.write(said)
-    process.exit(child.returncode or 0)
+    with suppress(OSError, asyncssh.Error):
+        process.stdout.write(printed)
+        process.stderr.write(said)
+        process.exit(child.returncode or 0)
 
 
 async def main() -> None:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
@@ -205,6 +206,24 @@ def test_a_forgotten_segment_leaves_nothing_of_it_there(backend: SshBackend, tmp
     ended = to_the_end(backend, handle)
     backend.forget(handle)
     assert list(there.glob("nodes/*/*")) == [] and backend.poll(handle) == ended
+
+
+def test_a_call_under_which_the_kept_connection_ends_is_made_once_more(
+    server: Server, tmp_path: Path, there: Path
+) -> None:
+    """ssh itself says not one word then."""
+    slow = tmp_path / "slow_python"
+    slow.write_text(f'#!/bin/sh\nmkdir "$0.begun" && sleep 30 && exit 3\nexec {sys.executable} "$@"\n')
+    slow.chmod(0o700)
+    backend = make_backend(server, tmp_path / "here", there, python=str(slow))
+    with ThreadPoolExecutor(1) as pool:
+        offers = pool.submit(backend.offers, need_of(bundle_of(tmp_path)))
+        deadline = time.monotonic() + PATIENCE_S
+        while not Path(f"{slow}.begun").exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        backend.close()
+        assert offers.result()[0].memory_bytes, "the first call would have ended with 3"
 
 
 def test_a_machine_whose_key_is_unknown_is_sent_nothing(backend: SshBackend, server: Server, tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -20,6 +19,7 @@ from elias.adapters.clock import SystemClock
 from elias.domain.run import SegmentState
 from elias.ports.backend import BackendContext, Bundle, Status
 from elias.testing.bundles import Wanted, make_bundle, need_of
+from elias.testing.ports import free_port
 from elias_trainer.calls import Node
 from elias_trainer.contract import Recipe
 
@@ -27,12 +27,6 @@ NODE_KEY = str(pyrage.x25519.Identity.generate())
 PATIENCE_S = 90.0
 LONG = Recipe(max_steps=100_000)
 SETTINGS = {"alone": "0s", "report_every": "0.1s", "patience": "1m"}
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
 
 
 @dataclass

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 from elias.services.planner.check import check_plans
 from elias.services.planner.problem import Commitment, Problem
-from elias.services.planner.queue import plan_queue
+from elias.services.planner.queue import WITHOUT, plan_queue
 from elias.units import FREE, Money
 from tests.services.planner.conftest import HOUR, NOW, ask, days, kaggle, pace, place, places, problem, rented
 
@@ -73,7 +74,19 @@ def test_a_week_reserves_no_more_than_it_may():
 def test_without_a_solver_it_is_planned_all_the_same_and_says_so(monkeypatch):
     monkeypatch.setitem(sys.modules, "highspy", None)
     made = queue(problem([kaggle(left=20 * HOUR)], *runs(3)))
-    assert made.bound is None and made.gap is None and "no solver" in made.solver and made.in_time == 3
+    assert made.bound is None and made.gap is None and "pip install" in made.solver and made.in_time == 3
+
+
+def test_a_solver_that_cannot_work_proves_nothing():
+    """HiGHS refuses to, in a process that has used it with another number of threads."""
+    program = (
+        "import highspy, sys; sys.path.insert(0, sys.argv[1]); busy = highspy.Highs();"
+        "busy.setOptionValue('threads', 2); busy.addVar(0, 1); busy.run();"
+        "from tests.services.planner.test_queue import *;"
+        "made = queue(problem([kaggle(left=20 * HOUR)], *runs(3))); print(made.bound, made.in_time, made.solver)"
+    )
+    ran = subprocess.run([sys.executable, "-c", program, str(Path.cwd())], capture_output=True, text=True, timeout=120)
+    assert ran.stdout.splitlines()[-1] == f"None 3 {WITHOUT}: HiGHS did not solve it", ran.stderr
 
 
 def test_the_solver_prints_nothing_also_when_it_is_first_used():

@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from elias.services.planner.single import plan_run
+from elias.services.planner.single import Setting, plan_run
 from elias.units import Money
 from tests.services.planner.conftest import HOUR, NOW, ask, days, kaggle, pace, place, problem, rented
 
@@ -25,8 +25,8 @@ def held(found, plan, hazard, seed=7):
             told = asked.paces[name]
             step = told.step.likely * math.exp(told.step.sigma * z)
             start_up = told.start_up.likely * math.exp(told.start_up.sigma * z)
-            is_last = number == len(plan.segments) - 1
-            room = (asked.deadline - segment.starts_at if is_last else segment.span).total_seconds() - start_up
+            is_last, until = number == len(plan.segments) - 1, asked.deadline - segment.starts_at
+            room = (until if is_last else min(until, segment.span)).total_seconds() - start_up
             lost = 0.0
             clock = drawn.expovariate(hazard / 3600) if hazard and segment.offer.interruptions_per_hour else math.inf
             while clock < room:
@@ -55,7 +55,28 @@ def test_a_late_plan_tells_a_lower_chance():
     assert held(found, plan, 0.0) >= plan.chance - 0.015
 
 
+def test_what_a_late_plan_does_after_its_deadline_is_no_chance():
+    asked = ask(100, {"local": pace(600, factor=1.5)}, deadline=NOW + 12 * HOUR)
+    found = problem([place("local", longest=5 * HOUR)], asked)
+    plan = plan_run(found, asked)
+    assert len([s for s in plan.segments if s.starts_at > asked.deadline]) > 1, "none of this was in time"
+    assert plan.chance <= held(found, plan, 0.0) + 0.015 < 0.2
+
+
 def test_risk_makes_a_plan_ask_for_more_time_than_it_expects():
     asked = ask(100, {"local": pace(600, factor=1.5)})
     [segment] = plan_run(problem([place("local")], asked), asked).segments
     assert segment.span > 100 * HOUR / 6 and segment.chance >= 0.9
+
+
+def test_the_less_there_is_to_do_the_less_is_set_aside_for_lost_work():
+    spot = rented(interruptions_per_hour=0.1)
+    paces = {"sagemaker/ml.g5.xlarge": pace(30, 240, 1.3)}
+
+    def aside(steps: int) -> int:
+        asked = ask(steps, paces, deadline=days(5), budget=Money.usd(60))
+        [lane] = Setting.of(problem([spot], asked), asked).lanes
+        return lane.slack
+
+    found = [aside(steps) for steps in (20, 200, 2000, 20_000)]
+    assert found == sorted(found) and found[0] < found[-1] / 2

@@ -15,6 +15,7 @@ from elias.adapters.clock import SystemClock
 from elias.domain.run import RunState, SegmentState, Wish
 from elias.ports.backend import BackendContext, Status
 from elias.services.follow import Stopping
+from elias.testing.engine_contract import wait_until
 from elias.testing.fake_trainer import fake_base
 from elias.testing.journal import CutOff, JournalSteps
 from elias_trainer.contract import FailureKind
@@ -185,10 +186,7 @@ def test_with_nobody_to_renew_its_lease_the_trainer_pauses(world):
     with pytest.raises(Stopping):
         coordinator.carry(JournalSteps([]), run.id)
     key, place = world.segments(run)[0].key, world.backends("local")["local"]
-    for _ in range(200):
-        if place.poll(key).state.is_final:
-            break
-        threading.Event().wait(0.02)
+    wait_until(lambda: place.poll(key).state.is_final)
     assert place.poll(key).state is SegmentState.PAUSED
 
 

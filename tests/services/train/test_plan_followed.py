@@ -7,16 +7,20 @@ from datetime import datetime, timedelta
 
 from elias.adapters.clock import SystemClock
 from elias.domain.offer import Need, Offer
-from elias.domain.run import RunState, Segment, SegmentState
+from elias.domain.run import RunState, Segment, SegmentFailure, SegmentState
 from elias.ports.backend import Quota
+from elias.services.foresee import NO_QUOTA_WAIT, OVERDUE
 from elias.services.next_move import newest_checkpoint
-from elias.units import FREE
+from elias.units import FREE, instant
+from elias_trainer.contract import FailureKind
 
 HOUR = timedelta(hours=1)
 
 
 class Rationed:
     """A place whose hours are used up until `refreshes_at`; it is asked, and nothing is ever sent there."""
+
+    allowed: timedelta | None = 30 * HOUR
 
     def __init__(self, refreshes_at: datetime) -> None:
         self.refreshes_at = refreshes_at
@@ -40,7 +44,7 @@ class Rationed:
         return Quota(
             used=30 * HOUR,
             reserved=timedelta(0),
-            allowed=30 * HOUR,
+            allowed=self.allowed,
             refreshes_at=self.refreshes_at,
             running=0,
             concurrency=2,
@@ -55,6 +59,14 @@ def test_it_waits_for_free_hours_and_says_which_and_until_when(world):
     assert move["do"] == "wait" and waiting.state is RunState.WAITING
     assert waiting.reason.startswith(f"waiting for local until {world.place.refreshes_at:%a %d %b %H:%M} UTC: free")
     assert world.segments(run) == []
+
+
+def test_a_place_that_names_a_moment_that_has_passed_is_not_asked_again_without_a_pause(world):
+    """Whose clock is behind ours: its week is over by ours, and not yet by its own."""
+    world.place = Rationed(SystemClock().now() - timedelta(hours=2))
+    world.place.allowed = None  # it does not say what the next week holds
+    move = world.coordinator().plan_next(world.run().id, 0)
+    assert move["do"] == "wait" and instant(move["until"]) > SystemClock().now() + timedelta(minutes=10)
 
 
 def test_steps_that_are_done_are_not_planned_again(world):
@@ -73,7 +85,8 @@ def test_looking_ahead_changes_nothing(world):
     assert world.stores.runs.get(run.id) == run and not (world.home / "runs" / run.id).exists()
 
 
-def test_a_session_of_another_run_is_planned_around(world):
+def train_another(world, began: timedelta = timedelta(0)) -> None:
+    """For two hours that began so long ago."""
     other = world.run()
     world.stores.runs.update(other.id, state=RunState.RUNNING)
     world.stores.runs.put_segment(
@@ -84,9 +97,35 @@ def test_a_session_of_another_run_is_planned_around(world):
             state=SegmentState.RUNNING,
             handle="x",
             planned_for=2 * HOUR,
-            started_at=SystemClock().now(),
+            started_at=SystemClock().now() - began,
         )
     )
+
+
+def test_a_session_that_should_be_over_is_not_free_before_it_is(world):
+    train_another(world, began=3 * HOUR)
+    plan = world.coordinator().planning.look_ahead(world.run())
+    assert plan.segments[0].starts_at - SystemClock().now() > OVERDUE - timedelta(minutes=1)
+
+
+def test_where_a_place_has_no_quota_for_it_a_run_looks_for_another_at_once(world):
+    run = world.run()
+    failed = Segment(
+        run=run.id,
+        number=1,
+        backend="local",
+        state=SegmentState.FAILED,
+        ended_at=SystemClock().now(),
+        failure=SegmentFailure(kind=FailureKind.QUOTA, message="all machines are taken", fix="wait"),
+    )
+    world.stores.runs.put_segment(failed)
+    [sight] = world.coordinator().planning.outlook(run, [failed], world.corpus, None).sights
+    assert sight.offer.refused == "all machines are taken"
+    assert sight.offer.refused_until == failed.ended_at + NO_QUOTA_WAIT
+
+
+def test_a_session_of_another_run_is_planned_around(world):
+    train_another(world)
     run = world.run()
     plan = world.coordinator().planning.look_ahead(run)
     assert plan.segments[0].starts_at - SystemClock().now() > timedelta(minutes=119)

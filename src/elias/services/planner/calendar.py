@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
+from elias.domain.spans import without
 from elias.services.planner.problem import Commitment, Place, Problem
 
 _MICROSECOND = timedelta(microseconds=1)
@@ -85,8 +86,7 @@ class Calendar:
             windows = [(self.at(w.opens), self.at(w.closes)) for w in place.windows]
             spans = [(max(o, a), min(c, b), p) for o, c, p in spans for a, b in windows]
         for key in self.session_keys(place):
-            for full, free in self._full(key):
-                spans = [part for span in spans for part in _without(span, full, free)]
+            spans = [(*part, p) for o, c, p in spans for part in without([(o, c)], self._full(key))]
         return [Opening(o, c, p) for o, c, p in spans if c > o]
 
     def session_keys(self, place: Place) -> list[str]:
@@ -137,12 +137,3 @@ def _at_least(sessions: list[tuple[int, int]], count: int) -> list[tuple[int, in
                 found.append((since, moment))
             since = None
     return found
-
-
-def _without(
-    span: tuple[int, int, tuple[str, int] | None], full: int, free: int
-) -> list[tuple[int, int, tuple[str, int] | None]]:
-    opens, closes, period = span
-    if free <= opens or full >= closes:
-        return [span]
-    return [(o, c, period) for o, c in ((opens, full), (free, closes)) if c > o]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from elias.services.planner.bounds import Hull
 from elias.services.planner.lanes import HOUR, Lane
@@ -23,24 +23,44 @@ def undominated(lanes: Sequence[Lane]) -> list[Lane]:
     return kept
 
 
-def promising(task: Task, lanes: list[Lane]) -> list[Lane]:
-    """All, where they are few. Else what is free, the best mixes for the time there is, and the best alone."""
+def promising(task: Task, lanes: list[Lane]) -> Iterator[list[Lane]]:
+    """All, where they are few. Else a choice, then smaller ones for a search that was cut short with it.
+
+    What is free, the best mixes for the time there is, and the best alone, for all of the work and for what free hours
+    leave; then without the last; then what is free.
+    """
     if len(lanes) <= MOST_LANES:
-        return lanes
+        yield lanes
+        return
+    everyone = range(len(lanes))
+    free, paid = [n for n in everyone if lanes[n].is_free], [n for n in everyone if not lanes[n].is_free]
+    mixes = [*_mixes(task, lanes)]
+    rest = _beyond(task, [lanes[n] for n in free])
+    fastest = min(everyone, key=lambda n: (lanes[n].step, n))
+    # for a rest a slower machine that is sooner ready may be cheaper than the cheapest by the step
+    for_rest = _alone(task, lanes, paid, rest) if rest > 0 else []
+    alone = [n for count in (task.steps, max(1, task.steps // 2)) for n in _alone(task, lanes, everyone, count)]
+    sets = [[*free, *mixes, *for_rest, *alone, fastest], [*free, *mixes, *alone, fastest]]
+    if free and task.aim is not Aim.SOONEST:
+        sets.append(free)
+    kept = dict.fromkeys(tuple(sorted(list(dict.fromkeys(numbers))[:MOST_LANES])) for numbers in sets)
+    yield from ([lanes[n] for n in numbers] for numbers in kept)
+
+
+def _mixes(task: Task, lanes: Sequence[Lane]) -> Iterator[int]:
+    """The neighbours of the mean time on either side make the cheapest mix that is in time."""
     mean = task.deadline / task.steps
-    chosen: dict[int, None] = {n: None for n, lane in enumerate(lanes) if lane.is_free}
     for of in (likely_price, price):
         corners = set(Hull([(lane.step, of(lane)) for lane in lanes]).times)
         near = sorted((n for n, lane in enumerate(lanes) if lane.step in corners), key=lambda n: (of(lanes[n]), n))
-        # the neighbours of the mean time on either side make the cheapest mix that is in time
-        below = [n for n in near if lanes[n].step <= mean][:2]
-        above = [n for n in near if lanes[n].step > mean][-2:]
-        chosen |= dict.fromkeys([*below, *above])
-    for count in (task.steps, max(1, task.steps // 2)):
-        in_time = [n for n, lane in enumerate(lanes) if lane.delay + lane.slack + lane.span(count) <= task.deadline]
-        chosen |= dict.fromkeys(sorted(in_time, key=lambda n: (lanes[n].expected(count), n))[:1])
-    chosen |= dict.fromkeys(sorted(range(len(lanes)), key=lambda n: (lanes[n].step, n))[:1])
-    return [lanes[n] for n in sorted(list(chosen)[:MOST_LANES])]
+        yield from [n for n in near if lanes[n].step <= mean][:2]
+        yield from [n for n in near if lanes[n].step > mean][-2:]
+
+
+def _alone(task: Task, lanes: Sequence[Lane], among: Iterable[int], count: int) -> list[int]:
+    """The one that does so many steps for least, in time; none where none does."""
+    in_time = [n for n in among if lanes[n].delay + lanes[n].slack + lanes[n].span(count) <= task.deadline]
+    return sorted(in_time, key=lambda n: (lanes[n].expected(count), n))[:1]
 
 
 def least(task: Task, lanes: Sequence[Lane]) -> int:
@@ -50,13 +70,18 @@ def least(task: Task, lanes: Sequence[Lane]) -> int:
     of, which = (price, 1) if task.aim is Aim.THRIFTIEST else (likely_price, 0)
     paid = [lane for lane in lanes if of(lane) > 0 or lane.once]
     free = [lane for lane in lanes if not (of(lane) > 0 or lane.once)]
-    rest = task.steps - sum(_capacity(task, lane) for lane in free)
+    rest = _beyond(task, free)
     if rest <= 0 or not paid:
         return 0
     hulls = [(Hull([(lane.step, of(lane)) for lane in lanes]), task.steps)]
     hulls.append((Hull([(lane.step, of(lane)) for lane in paid]), rest))
     prices = [hull.least(steps, task.deadline) or 0.0 for hull, steps in hulls]
     return int(max(prices) + min(fixed(lane)[which] for lane in paid))
+
+
+def _beyond(task: Task, lanes: Sequence[Lane]) -> int:
+    """The fewest steps that these leave, were they all used at once."""
+    return task.steps - sum(_capacity(task, lane) for lane in lanes)
 
 
 def _capacity(task: Task, lane: Lane) -> int:

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from elias.domain.plan import Loosens, NotTaken, Plan, Relaxation, WhatIf
+from elias.domain.plan import Loosens, NotTaken, Plan, Raised, Relaxation, WhatIf, percent
+from elias.domain.run import LEAST_CHANCE
 from elias.services.planner.calendar import Calendar
 from elias.services.planner.lanes import Lane, kept_hours
 from elias.services.planner.problem import Problem, RunAsk
@@ -18,8 +19,6 @@ from elias.units import FREE, Money
 
 CENT = 10_000
 """Micro-dollars."""
-_LEAST_WANTED = 0.5
-"""A chance below that is none to plan with."""
 
 
 def explained(problem: Problem, ask: RunAsk, calendar: Calendar | None = None) -> Plan:
@@ -39,14 +38,17 @@ def what_if(problem: Problem, ask: RunAsk, deadlines: Sequence[datetime]) -> tup
 
 
 def curve(problem: Problem, ask: RunAsk, points: int = 8) -> tuple[WhatIf, ...]:
-    """From the soonest end that the budget buys to the end that costs least."""
+    """From the soonest end that the budget buys to the end that costs least, each twice as far from it as the last.
+
+    So close together at first because there an hour saves most.
+    """
     setting = Setting.of(problem, ask)
     last = search(setting.task(deadline=setting.calendar.end))
     first = search(setting.task(Aim.SOONEST, deadline=setting.calendar.end))
     if last is None or first is None:
         return ()
-    steps = max(1, points - 1)
-    ends = sorted({first.end + (last.end - first.end) * n // steps for n in range(steps + 1)})
+    most = 2 ** max(1, points - 1) - 1
+    ends = sorted({first.end + (last.end - first.end) * (2**n - 1) // most for n in range(max(2, points))})
     return _never_dearer([_point(setting, setting.problem.now + timedelta(microseconds=end)) for end in ends])
 
 
@@ -97,13 +99,13 @@ def why_not(setting: Setting, lane: Lane, plan: Plan) -> str:
     if found is None:
         return f"alone it would not be done within the {setting.problem.horizon.days} days that are planned"
     if ask.budget is not None and found.spends > ask.budget.micro_usd:
-        return f"alone it would spend {Money(found.spends)}, and the budget is {ask.budget}"
+        return f"alone it would spend {Money(found.spends)}, and {ask.budget} may be spent"
     if ask.deadline is not None and found.end > setting.deadline:
         late = spell(timedelta(microseconds=found.end - setting.deadline))
         likely = chance(found, setting.deadline)
         # what is set aside for lost work is on the safe side, and may be more than it takes
         would = "might" if likely >= ask.wanted else "would"
-        return f"alone it {would} be {late} late: in time with {likely:.0%}"
+        return f"alone it {would} be {late} late: in time with {percent(likely)}"
     return _compared(setting, found, plan)
 
 
@@ -127,9 +129,10 @@ def _relaxations(setting: Setting) -> Iterator[tuple[float, Relaxation]]:
     ask, now = setting.ask, setting.problem.now
     if (needed := _budget_needed(setting)) is not None:
         more = needed - (ask.budget or FREE)
-        words = f"{up_to_cents(more)} more" if ask.budget else f"a budget of {up_to_cents(needed)}"
+        words = f"{more.up_to_cents()} more" if ask.budget else f"a budget of {needed.up_to_cents()}"
         share = more.micro_usd / max(ask.budget.micro_usd, 1) if ask.budget else 1.0
-        yield share, Relaxation(loosens=Loosens.BUDGET, words=words, budget=needed)
+        own = Raised(limit=needed.up_to_cents())
+        yield share, Relaxation(loosens=Loosens.BUDGET, words=words, budget=needed, raised=(own,))
     if ask.deadline is None:
         return
     late = search(setting.task(Aim.SOONEST, deadline=setting.calendar.end))
@@ -139,7 +142,7 @@ def _relaxations(setting: Setting) -> Iterator[tuple[float, Relaxation]]:
         share = after / max(ask.deadline - now, timedelta(minutes=1))
         yield share, Relaxation(loosens=Loosens.DEADLINE, words=f"{spell(after)} later", deadline=deadline)
     if (wanted := _probability_reached(setting)) is not None:
-        words = f"in time with {wanted:.0%} instead of {ask.wanted:.0%}"
+        words = f"in time with {percent(wanted)} instead of {ask.wanted * 100:g}%"
         # for a person a lesser certainty weighs more than the same share of time or money
         share = 4 * (ask.wanted - wanted) / ask.wanted
         yield share, Relaxation(loosens=Loosens.PROBABILITY, words=words, probability=wanted)
@@ -163,7 +166,7 @@ def _budget_needed(setting: Setting) -> Money | None:
 
 def _probability_reached(setting: Setting) -> float | None:
     """The highest at which there is a plan, in steps of a hundredth."""
-    low, high = round(_LEAST_WANTED * 100), round(setting.ask.wanted * 100)
+    low, high = round(LEAST_CHANCE * 100), round(setting.ask.wanted * 100)
 
     def exists(hundredths: int) -> bool:
         weaker = replace(setting.ask, wanted=hundredths / 100)
@@ -202,8 +205,3 @@ def spell(span: timedelta) -> str:
         return f"{days} day{'s' * (days > 1)}" + (f" {hours} h" if hours else "")
     hours, rest = divmod(minutes, 60)
     return " ".join(filter(None, (f"{hours} h" if hours else "", f"{rest} min" if rest or not hours else "")))
-
-
-def up_to_cents(money: Money) -> Money:
-    """So that the amount, as it is printed, is enough."""
-    return Money(-(-money.micro_usd // 10_000) * 10_000)

@@ -24,6 +24,8 @@ SPEED_SHARE = 0.7
 AS_LIKELY_AS_NOT = 0.5
 CAUTION = 1.25
 """Over the price that is likely: what a segment on spot is counted with for those after it; none at even chances."""
+EXPONENTS = (0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0)
+"""Chernoff's k times the longest loss; each holds: small ones suit long work, large ones what is nearly done."""
 HOUR = 3_600_000_000
 MICROSECOND = timedelta(microseconds=1)
 
@@ -127,14 +129,30 @@ class Risk:
     quantile: float
     rest: float
     rate: float
-    """Chernoff's k, a second."""
+    """Chernoff's k, a second: by that of `EXPONENTS` that sets least aside if all is done in the least time."""
 
     @classmethod
     def of(cls, ask: RunAsk, places: Sequence[Place]) -> Risk:
         allowed = 1 - ask.wanted
-        quantile = 1 - allowed * SPEED_SHARE
-        lost = [loss_s(place, ask.paces[place.key], quantile) for place in places if is_risky(place)]
-        return cls(quantile, allowed * (1 - SPEED_SHARE), 1 / max([*lost, 1.0]))
+        quantile, rest = 1 - allowed * SPEED_SHARE, allowed * (1 - SPEED_SHARE)
+        risky = [place for place in places if is_risky(place)]
+        longest = max([1.0, *(loss_s(place, ask.paces[place.key], quantile) for place in risky)])
+        hazard = max((place.offer.interruptions_per_hour for place in risky), default=0.0)
+        failing = max((place.failure_rate for place in risky), default=0.0)
+        mean = hazard * min((_hours(ask, place, quantile) for place in risky), default=0.0)
+
+        def aside(exponent: float) -> float:
+            """In losses: over the work, and for its start."""
+            each = math.expm1(exponent)
+            return (mean * each + math.log1p(failing * each) + math.log(1 / rest)) / exponent
+
+        return cls(quantile, rest, min(EXPONENTS, key=aside) / longest)
+
+
+def _hours(ask: RunAsk, place: Place, quantile: float) -> float:
+    """All that is left, done there."""
+    pace = ask.paces[place.key]
+    return (pace.start_up.quantile(quantile) + ask.steps * pace.step.quantile(quantile)) / 3600
 
 
 def is_risky(place: Place) -> bool:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from elias.domain.offer import Offer
 from elias.domain.plan import Plan
 from elias.domain.run import Run
+from elias.domain.spans import without
 from elias.services.estimate import Forecast
 from elias.services.planner.explain import explained
 from elias.services.planner.problem import HORIZON, Commitment, Pace, Place, Problem, RunAsk, Window
@@ -138,23 +139,7 @@ def _windows(offer: Offer, now: datetime) -> tuple[Window, ...]:
         return ()
     if spells and not offer.refused and spells[0][0] < (later := now + STAYS_OPEN):
         spells[:1] = [(later, spells[0][1])] if spells[0][1] > later else []
-    return tuple(Window(opens=opens, closes=closes) for opens, closes in _without(spans, spells))
-
-
-def _without(
-    spans: Iterable[tuple[datetime, datetime]], spells: Sequence[tuple[datetime, datetime]]
-) -> Iterator[tuple[datetime, datetime]]:
-    """Both in order; what is left of the spans between the spells."""
-    for opens, closes in spans:
-        at = opens
-        for begins, ends in spells:
-            if ends <= at or begins >= closes:
-                continue
-            if begins > at:
-                yield at, begins
-            at = ends
-        if at < closes:
-            yield at, closes
+    return tuple(Window(opens=opens, closes=closes) for opens, closes in without(spans, spells))
 
 
 def _pace(forecast: Forecast) -> Pace:

@@ -12,7 +12,7 @@ from elias.errors import MissingPackage
 from elias.services.planner.calendar import Calendar
 from elias.services.planner.choice import promising, undominated, worth
 from elias.services.planner.problem import Place, Problem
-from elias.services.planner.relaxed import Relaxation, Relaxed, Wish
+from elias.services.planner.relaxed import Relaxation, Relaxed, Unsolved, Wish
 from elias.services.planner.single import Setting, plan_in_time, plan_late, plan_run
 from elias.units import FREE, Money
 
@@ -24,7 +24,8 @@ MANY = 60
 """Runs, above which the queue is filled once, as the solver shares the quotas out."""
 TRIES, MOVED = 400, 2
 """To improve a queue of one run, fewer for longer ones; and how many runs make room for another at most."""
-WITH_SOLVER, WITHOUT = "HiGHS, then one run after another", "one run after another, with no proof (no solver installed)"
+WITH_SOLVER = "HiGHS, then one run after another"
+WITHOUT = "one run after another, with no proof"
 
 
 def plan_queue(problem: Problem, tries: int = TRIES) -> QueuePlan:
@@ -36,21 +37,28 @@ def plan_queue(problem: Problem, tries: int = TRIES) -> QueuePlan:
     calendar = Calendar(problem)
     settings = [Setting.of(problem, ask, calendar) for ask in problem.runs]
     try:
-        relaxation = Relaxation([Wish.of(setting.task()) for setting in settings], calendar)
-    except MissingPackage:
-        plans = _best(problem, settings, [None], tries)
-        return _told(problem, QueuePlan(plans=plans, solver=WITHOUT))
+        queue = _proven(problem, settings, calendar, tries)
+    except (MissingPackage, Unsolved) as error:
+        why = "HiGHS did not solve it"
+        if isinstance(error, MissingPackage):
+            why = f"HiGHS is not installed ({error.fix})"
+        queue = QueuePlan(plans=_best(problem, settings, [None], tries), solver=f"{WITHOUT}: {why}")
+    return _told(problem, queue)
+
+
+def _proven(problem: Problem, settings: Sequence[Setting], calendar: Calendar, tries: int) -> QueuePlan:
+    """Raises MissingPackage, Unsolved."""
+    relaxation = Relaxation([Wish.of(setting.task()) for setting in settings], calendar)
     best = relaxation.most_in_time()
     by_urgency_alone = replace(best, payers=frozenset())
     plans = _best(problem, settings, [best, by_urgency_alone, None] if len(settings) <= MANY else [best], tries)
     in_time = frozenset(n for n, plan in enumerate(plans) if plan.is_in_time)
-    queue = QueuePlan(
+    return QueuePlan(
         plans=plans,
         solver=WITH_SOLVER,
         most_in_time=max(len(in_time), best.most_in_time),
         bound=Money(int(relaxation.least_cost(in_time))),
     )
-    return _told(problem, queue)
 
 
 def at_once(plans: Sequence[Plan]) -> int:
@@ -63,7 +71,7 @@ def _narrowed(setting: Setting) -> Setting:
     """To the places worth a look for this run, while all are free."""
     if not setting.lanes:
         return setting
-    best = [lane.place for lane in promising(setting.task(), undominated(setting.lanes))]
+    best = [lane.place for lane in next(promising(setting.task(), undominated(setting.lanes)))]
     # the next best ones too: others may be quicker to take the best
     cheapest = [lane.place for lane in sorted(setting.lanes, key=worth)[:NEXT_BEST]]
     names = {place.key for place in [*best, *cheapest]}

@@ -100,6 +100,10 @@ class _Column:
     """Hours."""
 
 
+class Unsolved(Exception):
+    """The solver did not do its work: nothing is proven."""
+
+
 class Relaxation:
     """Hours and dollars, so that the numbers are of one size. Raises MissingPackage without HiGHS."""
 
@@ -231,7 +235,8 @@ class Relaxation:
         }.items():
             highs.setOptionValue(name, value)
         highs.passModel(program)
-        highs.run()
+        if highs.run() == self.solver.HighsStatus.kError:  # as where the process uses it with other threads
+            raise Unsolved
         found = highs.getInfo()
         is_whole = any(kind == self.solver.HighsVarType.kInteger for kind in program.integrality_)
         bound = found.mip_dual_bound if is_whole else found.objective_function_value

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
+from collections.abc import Sequence
 from statistics import NormalDist
 
 from elias.services.planner.lanes import Lane, is_risky, loss_s
@@ -18,11 +19,14 @@ _DEVIATES = tuple(NormalDist().inv_cdf(share) for share in _QUANTILES)
 def chance(found: Found, deadline: int | None = None) -> float:
     """Of all steps by `deadline`, or within the last span where it is None.
 
-    All places err together, each segment ends with its span and hands on what it has left undone, the last one may use
-    what its place and the deadline leave; lost work is Poisson, each loss as long as the longest one.
+    All places err together, each segment ends with its span and hands on what it has left undone, the plan's last one
+    may use what its place and the deadline leave; lost work is Poisson, each loss as long as the longest one.
     """
-    mean, lost = _losses(found)
-    spares = _Spares(found, deadline)
+    pieces = [piece for piece in found.pieces if deadline is None or piece.start < deadline]
+    if not pieces:
+        return 0.0
+    mean, lost = _losses(found, pieces)
+    spares = _Spares(found, pieces, deadline)
     if mean == 0:
         # slower is never sooner: it is in time up to one of the quantiles, and not beyond
         return bisect_right(_DEVIATES, 0.0, key=lambda z: 0.0 if spares.at(z) >= 0 else 1.0) / (_POINTS + 1)
@@ -38,12 +42,14 @@ def chance_of(found: Found, piece: Piece) -> float:
 class _Spares:
     """The seconds that the last segment has to spare, where every step takes what it stays below at a quantile."""
 
-    def __init__(self, found: Found, deadline: int | None) -> None:
+    def __init__(self, found: Found, pieces: Sequence[Piece], deadline: int | None) -> None:
         self.steps = sum(piece.steps for piece in found.pieces)
-        self.times = [_logarithms(found.lanes[piece.lane]) for piece in found.pieces]
-        last = found.pieces[-1]
-        self.spans = [(piece.end - piece.start) / 1e6 for piece in found.pieces[:-1]]
-        self.spans.append(_room(found.lanes[last.lane], last, deadline) / 1e6)
+        self.times = [_logarithms(found.lanes[piece.lane]) for piece in pieces]
+        last = pieces[-1]
+        ends = [piece.end if deadline is None else min(piece.end, deadline) for piece in pieces]
+        self.spans = [(end - piece.start) / 1e6 for end, piece in zip(ends, pieces, strict=True)]
+        if last is found.pieces[-1]:
+            self.spans[-1] = _room(found.lanes[last.lane], last, deadline) / 1e6
 
     def at(self, z: float) -> float:
         left, spare = self.steps, math.inf
@@ -72,11 +78,11 @@ def _logarithms(lane: Lane) -> tuple[float, float, float, float]:
     return start_up.likely, start_up.sigma, step.likely, step.sigma
 
 
-def _losses(found: Found) -> tuple[float, float]:
+def _losses(found: Found, pieces: Sequence[Piece]) -> tuple[float, float]:
     """How many are to be expected, and the seconds of the longest."""
     mean, longest = 0.0, 1.0
-    last = found.lanes[found.pieces[-1].lane]
-    for piece in found.pieces:
+    last = found.lanes[pieces[-1].lane]
+    for piece in pieces:
         lane = found.lanes[piece.lane]
         if is_risky(lane.place):
             hours = (piece.end - piece.start) / 3.6e9

@@ -22,10 +22,16 @@ from typing import NamedTuple
 from elias.services.planner.bounds import Hull
 from elias.services.planner.choice import fixed, least, likely_price, price, promising, undominated
 from elias.services.planner.lanes import HOUR, Lane
-from elias.services.planner.task import MOST_PARTIALS, Aim, Found, Piece, Task
+from elias.services.planner.task import MOST_PARTIALS, Found, Piece, Task
 
 GRAIN = 24
 COARSE = 4
+LONGER = 4
+"""Times its effort a search among many places goes on that has found nothing close to its bound by then."""
+HANDOVERS = 100
+"""Into how many parts a run is worth being cut."""
+CLOSE = 1.02
+"""Times the bound."""
 
 
 class Partial(NamedTuple):
@@ -44,18 +50,34 @@ class Partial(NamedTuple):
 
 
 def search(task: Task) -> Found | None:
-    """The best plan, or None where none keeps deadline and budget."""
+    """The best plan, or None where none keeps deadline and budget.
+
+    A place that could do less than a hundredth of the work by then is not worth a hand-over, but where nothing else is.
+    """
     every = undominated(task.lanes)
-    lanes = promising(task, every)
-    found = _Search(task, lanes).run() if lanes else None
-    if found is None or (found.is_proven and task.steps <= GRAIN and len(lanes) == len(every)):
+    useful = [lane for lane in every if lane.steps_within(task.deadline - lane.delay) * HANDOVERS >= task.steps]
+    found = _among(task, useful) or (_among(task, every) if len(useful) < len(every) else None)
+    if found is None or (found.is_proven and task.steps <= GRAIN and len(found.lanes) == len(every)):
         return found
-    return replace(found, bound=min(least(task, every), found.first(task.aim)), is_proven=False)
+    return replace(found, bound=min(least(task, every), int(found.worth(task.aim)[0])), is_proven=False)
+
+
+def _among(task: Task, every: list[Lane]) -> Found | None:
+    found: Found | None = None
+    for number, lanes in enumerate(promising(task, every) if every else ()):
+        goes_on = number == 0 and len(lanes) < len(every) and task.effort >= MOST_PARTIALS
+        one = _Search(task, lanes, task.effort * (LONGER if goes_on else 1))
+        tried = one.run()
+        if tried is not None and (found is None or tried.worth(task.aim) < found.worth(task.aim)):
+            found = tried
+        if not one.was_cut or task.effort < MOST_PARTIALS:  # where it has to be quick nothing is looked at twice
+            break
+    return found
 
 
 def alone(task: Task, lane: Lane) -> Found | None:
     """Nothing but this place, as early as it can."""
-    only = _Search(task, [lane])
+    only = _Search(task, [lane], task.effort)
     partial = Partial(0, 0, 0, 0, (), 0, (), None, None)
     while partial.steps < task.steps:
         largest = max(only.pieces(partial, 0), key=lambda piece: piece.steps, default=None)
@@ -69,9 +91,13 @@ def alone(task: Task, lane: Lane) -> Found | None:
 class _Search:
     task: Task
     lanes: list[Lane]
+    patience: int
+    """Partial plans looked at, where after the task's effort nothing close to the bound was found."""
     settled: list[Partial] = field(default_factory=list)
     heap: list[tuple[tuple[float, float, int, tuple[int, ...]], int, Partial, int | None]] = field(default_factory=list)
     best: tuple[float, float, int, tuple[int, ...]] | None = None
+    was_cut: bool = False
+    """Whether there was more to look at."""
     serial: Iterator[int] = field(default_factory=itertools.count)
 
     def __post_init__(self) -> None:
@@ -89,7 +115,7 @@ class _Search:
 
     def run(self) -> Found | None:
         self.push(Partial(0, 0, 0, 0, (), 0, (), None, None))
-        whole: Partial | None = None
+        effort = self.task.effort
         while self.heap:
             key, _, partial, lane = heapq.heappop(self.heap)
             if lane is not None:
@@ -97,15 +123,24 @@ class _Search:
                 continue
             if partial.steps == self.task.steps:
                 return self.found(partial, key[0], is_proven=True)
-            if len(self.settled) >= self.task.effort:
-                whole = self.newest_whole()
-                return self.found(whole, key[0], is_proven=False) if whole else self.dive(key[0])
+            if len(self.settled) >= effort:
+                whole = self.newest_whole() or self.dive()
+                if effort >= self.patience or self.is_close(whole, key[0]):
+                    self.was_cut = True
+                    return self.found(whole, key[0], is_proven=False) if whole else None
+                effort = self.patience
+                if whole:
+                    self.push(whole)
             if self.is_dominated(partial):
                 continue
             self.settled.append(partial)
             for index in range(len(self.lanes)):
                 self.push(partial, index)
         return None
+
+    def is_close(self, whole: Partial | None, bound: float) -> bool:
+        key = None if whole is None else self.key(whole, None)
+        return key is not None and key[0] <= bound * CLOSE
 
     def push(self, partial: Partial, lane: int | None = None) -> None:
         """With the lowest key that any whole plan from here can have; not at all where there can be none."""
@@ -119,7 +154,7 @@ class _Search:
     def key(self, partial: Partial, lane: int | None) -> tuple[float, float, int, tuple[int, ...]] | None:
         rest, time, path = self.task.steps - partial.steps, partial.time, partial.path
         if rest == 0:
-            return self.order(partial.expected, partial.spends, time, len(path), path)
+            return *self.task.aim.order(partial.expected, partial.spends, time, len(path)), path
         likely_fixed, fixed = 0.0, 0.0
         if lane is not None:
             one = self.lanes[lane]
@@ -132,18 +167,8 @@ class _Search:
             return None
         expected = partial.expected + math.floor(likely_fixed + expected)
         spends = partial.spends + math.floor(fixed + spends)
-        return self.order(expected, spends, time + rest * self.fastest, len(partial.path) + 1, path)
-
-    def order(
-        self, expected: float, spends: float, end: int, segments: int, path: tuple[int, ...]
-    ) -> tuple[float, float, int, tuple[int, ...]]:
-        match self.task.aim:
-            case Aim.CHEAPEST:
-                return expected, end, segments, path
-            case Aim.SOONEST:
-                return end, expected, segments, path
-            case Aim.THRIFTIEST:
-                return spends, end, segments, path
+        end = time + rest * self.fastest
+        return *self.task.aim.order(expected, spends, end, len(partial.path) + 1), path
 
     def extend(self, partial: Partial, lane: int) -> None:
         for piece in self.pieces(partial, lane):
@@ -237,11 +262,15 @@ class _Search:
         for done, at, spent, gone, taken, kept, way, _, _ in self.settled:
             if (
                 done >= steps
-                # what it may have to set aside yet
-                and at + max(0, slack - kept) <= time
+                and at <= time
                 and spent <= expected
-                and gone + max(0, slack - kept) * self.dearest // HOUR <= spends
+                and gone <= spends
                 and len(way) <= segments
+                # what it may have to set aside yet
+                and (
+                    kept >= slack
+                    or (at + slack - kept <= time and gone + (slack - kept) * self.dearest // HOUR <= spends)
+                )
                 # what was used of a period that is over by then matters no more
                 and (not taken or not any(many > mine.get(period, 0) and ends[period] > time for period, many in taken))
             ):
@@ -254,7 +283,7 @@ class _Search:
         ]
         return min(whole, key=lambda pair: pair[0])[1] if whole else None
 
-    def dive(self, bound: float) -> Found | None:
+    def dive(self) -> Partial | None:
         """Depth first from the most advanced partial plans: some whole plan, when there is no time for the best."""
         stack = sorted(self.settled, key=lambda partial: (partial.steps, -partial.time))
         for _ in range(self.task.effort):
@@ -262,7 +291,7 @@ class _Search:
                 return None
             partial = stack.pop()
             if partial.steps == self.task.steps:
-                return self.found(partial, bound, is_proven=False)
+                return partial
             children = [self.after(partial, p) for lane in range(len(self.lanes)) for p in self.pieces(partial, lane)]
             keyed = [(key, child) for child in children if (key := self.key(child, None)) is not None]
             stack += [child for _, child in sorted(keyed, key=lambda pair: pair[0], reverse=True)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
-from elias.domain.plan import NotTaken, Plan, PlannedSegment
+from elias.domain.plan import NotTaken, Plan, PlannedSegment, percent
 from elias.services.planner.calendar import Calendar
 from elias.services.planner.lanes import HOUR, Lane, make_lanes, used_up, why_closed
 from elias.services.planner.problem import Problem, RunAsk
@@ -139,7 +139,8 @@ def waits_for(plan: Plan) -> str:
     first = plan.segments[0]
     cost = "free" if first.offer.hourly.micro_usd == 0 else f"for {first.expected}"
     why = f"{first.offer.refused}; " if first.offer.refused else ""
-    late = "" if plan.deadline is None else f", and in time for {plan.deadline:%a %d %b %H:%M} with {plan.chance:.0%}"
+    likely = percent(plan.chance or 0.0)
+    late = "" if plan.deadline is None else f", and in time for {plan.deadline:%a %d %b %H:%M} with {likely}"
     return f"waiting for {first.offer.backend} until {first.starts_at:%a %d %b %H:%M} UTC: {why}{cost}{late}"
 
 
@@ -173,6 +174,6 @@ def _too_little(setting: Setting, lane: Lane) -> str:
     if offer.left is not None and offer.left < setting.ask.shortest and offer.refreshes_at:
         return f"{used_up(offer)} until {rfc3339(offer.refreshes_at)}"
     if budget is not None and lane.reserve(1) > budget.micro_usd:
-        return f"a first step there reserves {Money(lane.reserve(1))}, and {budget} of the budget is left"
+        return f"a first step there reserves {Money(lane.reserve(1))}, and {budget} may be spent"
     hours = lane.step * setting.ask.steps / HOUR
     return f"the {setting.ask.steps} steps left take it about {hours:.1f} h, more than its limits and the budget hold"

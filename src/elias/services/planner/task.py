@@ -20,6 +20,16 @@ class Aim(Enum):
     SOONEST = "the earliest end, then the least expected money"
     THRIFTIEST = "the least spent money, then the earliest end"
 
+    def order(self, expected: float, spends: float, end: int, segments: int) -> tuple[float, float, int]:
+        """The lowest is the best."""
+        match self:
+            case Aim.CHEAPEST:
+                return expected, end, segments
+            case Aim.SOONEST:
+                return end, expected, segments
+            case Aim.THRIFTIEST:
+                return spends, end, segments
+
 
 class Piece(NamedTuple):
     lane: int
@@ -86,6 +96,5 @@ class Found:
     def end(self) -> int:
         return self.pieces[-1].end
 
-    def first(self, aim: Aim) -> int:
-        """What the aim puts first."""
-        return {Aim.CHEAPEST: self.expected, Aim.SOONEST: self.end, Aim.THRIFTIEST: self.spends}[aim]
+    def worth(self, aim: Aim) -> tuple[float, float, int]:
+        return aim.order(self.expected, self.spends, self.end, len(self.pieces))

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from elias_trainer import contract as c
+from elias_trainer.folders import drop_folder
 
 DEFAULT_STEPS = 20
 
@@ -176,7 +177,7 @@ class FakeTraining:
         self.last = c.CheckpointRef(step=self.step, path=path, digest=c.tree_digest(folder))
         self.event(c.EventKind.CHECKPOINT, step=self.step, path=path, digest=self.last.digest, seconds=0.0)
         for old in sorted(folder.parent.glob("step-*"))[: -self.job.limits.keep_checkpoints]:
-            shutil.rmtree(old)
+            drop_folder(old)
 
     def finish(self, reason: str) -> None:
         self.checkpoint()

@@ -153,6 +153,8 @@ class Datasets:
             zipfile.ZipFile(data).extractall(files / name.removesuffix(".zip"))
         elif name.endswith(".tar"):
             with tarfile.open(data) as archive:
-                archive.extractall(files / name.removesuffix(".tar"), filter="data")
+                # the filter is not in every Python 3.11
+                safely: dict[str, Any] = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
+                archive.extractall(files / name.removesuffix(".tar"), **safely)
         else:
             shutil.copyfile(data, files / name)

@@ -18,6 +18,7 @@ from elias.adapters.backends.sagemaker.spot import History, spot_hourly
 from elias.domain.footprint import KNOWN_SHAPES, footprint
 from elias.domain.label import Label
 from elias.domain.offer import Need
+from elias.errors import ConfigError, InputError
 from elias.ports.backend import BackendContext
 from elias.units import Money
 from elias_trainer.contract import BaseModel, Method, Precision, Recipe
@@ -126,6 +127,10 @@ def test_an_instance_that_was_named_is_the_only_one(offers):
     assert list(offers(need(), instance="ml.g6e.xlarge")) == ["ml.g6e.xlarge", "ml.g6e.xlarge spot"]
     named = replace(need(), instance="ml.g5.xlarge")
     assert list(offers(named, instance="ml.g6e.xlarge")) == ["ml.g5.xlarge", "ml.g5.xlarge spot"]
+    with pytest.raises(InputError, match="'moon'"):
+        offers(replace(need(), instance="moon"))
+    with pytest.raises(ConfigError, match="'moon'"):
+        offers(need(), instance="moon")
 
 
 def test_spot_that_is_interrupted_too_often_is_not_taken(offers, home):

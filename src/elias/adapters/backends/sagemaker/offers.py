@@ -21,6 +21,7 @@ from elias.domain.interruption import Work, expected_hours
 from elias.domain.offer import Need, Offer
 from elias.domain.speed import Place, overheads, step_time
 from elias.domain.tier import GIB
+from elias.errors import ConfigError, InputError
 from elias.ports.backend import BackendContext
 from elias.units import FREE, Money
 from elias_trainer.contract import Precision
@@ -97,8 +98,13 @@ class InstanceOffers:
         yield from (note for note in (self._prices.note, self._quotas.note) if note)
 
     def _kinds(self, need: Need) -> list[InstanceType]:
-        if wanted := need.instance or self._settings.instance:
-            return [instance(wanted)]
+        if need.instance:
+            try:
+                return [instance(need.instance)]
+            except ConfigError as error:  # the run's own word, not this node's settings
+                raise InputError(error.what, fix=error.fix) from error
+        if self._settings.instance:
+            return [instance(self._settings.instance)]
         return [kind for kind in table().instances.values() if kind.gpus]
 
     def _row(self, kind: InstanceType, price: Price | None, need: Need, risk: Risk) -> Row:

@@ -86,6 +86,16 @@ class Connection:
     def _run(
         self, command: list[str], text: str, within_s: float | None, folder: Path | None = None
     ) -> subprocess.CompletedProcess[str]:
+        """Once more where the connection that is kept ended under it: ssh says no word then, and it tells nothing
+        about the machine. Every order may be given twice."""
+        done = self._run_once(command, text, within_s, folder)
+        if done.returncode == UNREACHED and not done.stderr.strip():
+            return self._run_once(command, text, within_s, folder)
+        return done
+
+    def _run_once(
+        self, command: list[str], text: str, within_s: float | None, folder: Path | None
+    ) -> subprocess.CompletedProcess[str]:
         try:
             return subprocess.run(
                 command,
