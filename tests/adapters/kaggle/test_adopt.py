@@ -67,11 +67,11 @@ class Person:
     def backend(self) -> Any:
         return self.training.coordinator.means.backends("kaggle")["kaggle"]
 
-    def run(self, label: Label = Label.PUBLIC, **bounds: Any) -> Run:
+    def run(self, label: Label = Label.PUBLIC, steps: int = STEPS, **bounds: Any) -> Run:
         """One that stands, of which nothing was ever sent."""
         corpus = small_corpus(FolderBlobs(self.home / "blobs"), label, SystemClock().now())
         self.training.stores.corpora.add(corpus)
-        run = new_run(kaggle_kills.wanted(STEPS, **bounds), corpus, SystemClock())
+        run = new_run(kaggle_kills.wanted(steps, **bounds), corpus, SystemClock())
         self.training.stores.runs.add(run)
         return self.training.stores.runs.update(run.id, state=RunState.PAUSED)
 
@@ -225,7 +225,7 @@ def ended(person: Person, run: Run) -> Run:
 
 
 def test_work_is_taken_while_it_runs_by_nobody(person: Person) -> None:
-    kit = person.kit(person.run())
+    kit = person.kit(person.run(steps=100_000))
     person.follow(kit, until="QUEUED|RUNNING")
     with pytest.raises(BackendError, match=r"QUEUED|RUNNING") as refused:
         person.adopt(kit)
