@@ -23,7 +23,7 @@ from elias.ports.backend import BackendContext
 from elias.testing.ports import free_port
 
 NODE_KEY = str(pyrage.x25519.Identity.generate())
-PATIENCE_S = 60.0
+PATIENCE_S = 300.0
 AS_ROOT = """
 mount -t tmpfs none /run && mkdir -p /run/sshd
 sed 's#^\\(root:.*\\):[^:]*$#\\1:/bin/sh#' /etc/passwd > "$1/passwd"
@@ -151,6 +151,7 @@ def settings_for(server: Server, there: Path, **over: Any) -> dict[str, Any]:
         "folder": str(there),
         "poll_every": "0s",
         "alone": "0s",
+        "connect": "2m",
         **over,
     }
 
@@ -174,7 +175,8 @@ def there(tmp_path: Path) -> Iterator[Path]:
     yield tmp_path / "there"
     for process in psutil.process_iter(["cmdline"]):
         if any(str(tmp_path / "there") in part for part in process.info["cmdline"] or ()):
-            process.send_signal(signal.SIGKILL)
+            with suppress(psutil.NoSuchProcess):  # it has just ended
+                process.send_signal(signal.SIGKILL)
 
 
 QUICK_TESTS = (

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -20,10 +21,9 @@ from elias.ports.backend import Bundle, Status
 from elias.testing.bundles import CORPUS, Wanted, make_bundle, need_of
 from elias.testing.fake_trainer import expected_adapter, fake_base
 from elias_trainer.contract import FailureKind, Limits, Recipe, digest_file
-from tests.adapters.ssh.conftest import Server, make_backend, make_server, settings_for
+from tests.adapters.ssh.conftest import PATIENCE_S, Server, make_backend, make_server, settings_for
 
 KEY = "run-0001"
-PATIENCE_S = 60.0
 STEPS = 60
 LONG = Recipe(max_steps=100_000)
 
@@ -48,8 +48,16 @@ def until(backend: SshBackend, handle: str, is_so: Callable[[Status], bool]) -> 
     while not is_so(status := backend.poll(handle)):
         assert time.monotonic() < deadline, status
         assert not status.state.is_final, status
+        backend.renew(handle)
         time.sleep(0.05)
     return status
+
+
+def wait_for(is_so: Callable[[], object]) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while not is_so():
+        assert time.monotonic() < deadline, "it never happened"
+        time.sleep(0.02)
 
 
 def to_the_end(backend: SshBackend, handle: str) -> Status:
@@ -70,15 +78,20 @@ def trainers_in(there: Path) -> list[psutil.Process]:
 
 
 def test_a_trainer_trains_on_while_its_machine_is_out_of_reach(
-    backend: SshBackend, server: Server, tmp_path: Path
+    backend: SshBackend, server: Server, tmp_path: Path, there: Path
 ) -> None:
-    made = bundle_of(tmp_path, recipe=Recipe(max_steps=STEPS), base=fake_base(step_s=0.03), lease_s=0.5)
-    handle = submit(backend, made)
+    hold = tmp_path / "hold"
+    hold.touch()
+    base = fake_base(step_s=0.03, held=(hold, STEPS // 2))
+    handle = submit(backend, bundle_of(tmp_path, recipe=Recipe(max_steps=STEPS), base=base, lease_s=PATIENCE_S))
     until(backend, handle, is_running)
     server.stop()
+    lost_at = time.time()
     lost = until(backend, handle, lambda status: status.note is not None)
     assert lost.state is SegmentState.RUNNING and lost.started_at and "out of reach" in (lost.note or "")
-    time.sleep(1.0)  # longer than the lease: the supervisor there renews it
+    (lease,) = there.glob(f"nodes/*/{KEY}/work/in/lease")
+    wait_for(lambda: lease.stat().st_mtime > lost_at)  # the supervisor there renews it
+    hold.unlink()
     server.start()
     assert to_the_end(backend, handle).state is SegmentState.DONE
     backend.fetch(handle, tmp_path / "home")
@@ -90,7 +103,7 @@ def test_a_trainer_trains_on_while_its_machine_is_out_of_reach(
 def test_a_node_killed_at_any_moment_finds_its_segment_again_and_no_step_is_done_twice(
     server: Server, tmp_path: Path, there: Path, after_s: float
 ) -> None:
-    made = bundle_of(tmp_path, recipe=Recipe(max_steps=STEPS), base=fake_base(step_s=0.02), lease_s=20)
+    made = bundle_of(tmp_path, recipe=Recipe(max_steps=STEPS), base=fake_base(step_s=0.02), lease_s=PATIENCE_S)
     settings = json.dumps(settings_for(server, there))
     node = Path(__file__).with_name("node_process.py")
     words = [sys.executable, str(node), settings, str(tmp_path / "here"), str(made.folder)]
@@ -120,7 +133,8 @@ def test_a_machine_that_restarts_loses_no_finished_checkpoint(backend: SshBacken
     supervisor = psutil.Process(who["pid"]).parent()
     assert supervisor is not None
     for process in [supervisor, *supervisor.children(recursive=True)]:
-        process.kill()
+        with suppress(psutil.NoSuchProcess):  # it ended with the one before it
+            process.kill()
     status = to_the_end(backend, handle)
     assert status.failure is not None and status.failure.kind is FailureKind.INFRASTRUCTURE
     assert "vanished" in status.failure.message and "came home" in status.failure.message
@@ -169,13 +183,14 @@ def test_what_is_there_already_is_not_sent_again(backend: SshBackend, tmp_path: 
 def test_a_checkpoint_damaged_there_is_noticed_and_the_one_before_comes_home(
     backend: SshBackend, tmp_path: Path, there: Path
 ) -> None:
-    wanted = {"base": fake_base(die_at=9, step_s=0.7), "limits": Limits(checkpoint_every_s=0)}
+    hold = tmp_path / "hold"
+    hold.touch()
+    wanted = {"base": fake_base(die_at=9, held=(hold, 0)), "limits": Limits(checkpoint_every_s=0)}
     handle = submit(backend, bundle_of(tmp_path, **wanted))
     until(backend, handle, is_running)
+    hold.unlink()  # nobody asks from here on, until it is over
     outbox = next(there.glob(f"nodes/*/{KEY}")) / "outbox"
-    deadline = time.monotonic() + PATIENCE_S
-    while trainers_in(there) and time.monotonic() < deadline:
-        time.sleep(0.1)
+    wait_for(lambda: not trainers_in(there))
     newest = max(outbox.glob("checkpoint-*.pack"))
     newest.write_bytes(newest.read_bytes()[:-1] + b"?")
     status = to_the_end(backend, handle)
@@ -213,17 +228,21 @@ def test_a_call_under_which_the_kept_connection_ends_is_made_once_more(
 ) -> None:
     """ssh itself says not one word then."""
     slow = tmp_path / "slow_python"
-    slow.write_text(f'#!/bin/sh\nmkdir "$0.begun" && sleep 30 && exit 3\nexec {sys.executable} "$@"\n')
+    slow.write_text(
+        '#!/bin/sh\nmkdir "$0.begun" && while [ -d "$0.begun" ]; do sleep 0.1; done && exit 3\n'
+        f'exec {sys.executable} "$@"\n'
+    )
     slow.chmod(0o700)
+    begun = Path(f"{slow}.begun")
     backend = make_backend(server, tmp_path / "here", there, python=str(slow))
     with ThreadPoolExecutor(1) as pool:
         offers = pool.submit(backend.offers, need_of(bundle_of(tmp_path)))
-        deadline = time.monotonic() + PATIENCE_S
-        while not Path(f"{slow}.begun").exists():
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
-        backend.close()
-        assert offers.result()[0].memory_bytes, "the first call would have ended with 3"
+        try:
+            wait_for(begun.exists)
+            backend.close()
+            assert offers.result()[0].memory_bytes, "the first call would have ended with 3"
+        finally:
+            begun.rmdir()
 
 
 def test_a_machine_whose_key_is_unknown_is_sent_nothing(backend: SshBackend, server: Server, tmp_path: Path) -> None:

@@ -8,31 +8,39 @@ from elias.domain.label import Label
 from elias.domain.run import SegmentState
 from elias.errors import LabelForbids
 from elias.testing.bundles import CORPUS, Wanted, make_bundle, need_of
+from elias.testing.fake_trainer import fake_base
 from elias_trainer.contract import Recipe
+from tests.adapters.files_under import files_under, files_with
 from tests.adapters.ssh.conftest import Server, make_backend
 from tests.adapters.ssh.test_ssh_faults import is_running, submit, to_the_end, until
 
 
 def readable_in(there: Path) -> list[str]:
-    files = [path for path in there.rglob("*") if path.is_file()]
-    return [str(path) for path in files if CORPUS.strip() in path.read_bytes()]
+    return [str(path) for path in files_with(there, CORPUS.strip())]
+
+
+def named(there: Path, pattern: str) -> list[Path]:
+    return [path for path in files_under(there) if path.match(pattern)]
 
 
 def test_private_data_lies_sealed_there_and_nothing_readable_stays(server: Server, tmp_path: Path, there: Path) -> None:
     backend = make_backend(server, tmp_path / "here", there)
-    made = make_bundle(tmp_path / "bundle", "run-0001", Wanted(label=Label.PRIVATE, recipe=Recipe(max_steps=80)))
-    handle = submit(backend, made)
+    hold = tmp_path / "hold"
+    hold.touch()
+    wanted = Wanted(label=Label.PRIVATE, recipe=Recipe(max_steps=80), base=fake_base(held=(hold, 40)))
+    handle = submit(backend, make_bundle(tmp_path / "bundle", "run-0001", wanted))
     until(backend, handle, is_running)
     outside = [path for path in readable_in(there) if "/work/" not in path]
-    assert outside == [] and list(there.rglob("corpus.jsonl.age"))
+    assert outside == [] and named(there, "corpus.jsonl.age")
+    hold.unlink()
     assert to_the_end(backend, handle).state is SegmentState.DONE
     backend.fetch(handle, tmp_path / "home")
     assert (tmp_path / "home/adapter/adapter_model.safetensors").exists()
-    assert readable_in(there) == [] and not list(there.rglob("segment.key"))
-    assert not list(there.rglob("*.safetensors")) and list(there.rglob("adapter.pack.age"))
+    assert readable_in(there) == [] and not named(there, "segment.key")
+    assert not named(there, "*.safetensors") and named(there, "adapter.pack.age")
     assert list(backend.events(handle, -1)) != []
     backend.forget(handle)
-    assert list(there.rglob("*.age")) == []
+    assert named(there, "*.age") == []
     backend.close()
 
 
@@ -42,7 +50,7 @@ def test_a_machine_that_the_user_trusts_gets_private_data_readable(server: Serve
     made = make_bundle(tmp_path / "bundle", "run-0001", Wanted(label=Label.PRIVATE))
     handle = submit(backend, made)
     assert to_the_end(backend, handle).state is SegmentState.DONE
-    assert not list(there.rglob("*.age")) and readable_in(there)
+    assert not named(there, "*.age") and readable_in(there)
     backend.close()
 
 

@@ -11,8 +11,6 @@ from tests.adapters.ssh.conftest import Server, make_backend
 
 
 class TestSsh(BackendSuite):
-    patience_s = 60.0
-
     @pytest.fixture
     def backend(self, shared_server: Server, tmp_path: Path, there: Path) -> Iterator[Backend]:
         made = make_backend(shared_server, tmp_path / "here", there)

@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from elias_trainer.machine import describe
+from tests.adapters.files_under import files_under, read
 from tests.adapters.worker.conftest import Place
 
 
@@ -110,4 +111,4 @@ def own_certificate(folder: Path) -> tuple[ssl.SSLContext, Path]:
 
 
 def written_in(folder: Path) -> bytes:
-    return b"".join(path.read_bytes() for path in folder.rglob("*") if path.is_file())
+    return b"".join(read(path) for path in files_under(folder))

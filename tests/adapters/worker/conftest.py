@@ -6,7 +6,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +26,9 @@ from elias_trainer.calls import Node
 from elias_trainer.contract import Recipe
 
 NODE_KEY = str(pyrage.x25519.Identity.generate())
-PATIENCE_S = 90.0
+PATIENCE_S = 300.0
 LONG = Recipe(max_steps=100_000)
-SETTINGS = {"alone": "0s", "report_every": "0.1s", "patience": "1m"}
+SETTINGS = {"alone": "0s", "report_every": "0.1s", "patience": "1h"}
 
 
 @dataclass
@@ -100,7 +102,8 @@ class Place:
             worker.wait()
         for process in psutil.process_iter(["cmdline"]):
             if any(str(self.folder) in part for part in process.info["cmdline"] or ()) and process.pid != os.getpid():
-                process.kill()
+                with suppress(psutil.NoSuchProcess):  # it has just ended
+                    process.kill()
         for backend in self.made:
             backend.close()
 
@@ -142,6 +145,16 @@ def until(backend: WorkerBackend, handle: str, is_so: Callable[[Status], bool]) 
 
 def to_the_end(backend: WorkerBackend, handle: str) -> Status:
     return until(backend, handle, lambda status: status.state.is_final)
+
+
+def to_the_end_of_patience(backend: WorkerBackend, handle: str) -> Status:
+    """Its worker is not heard of any more, and the node is willing to wait for a second only."""
+    patient = backend.settings
+    backend.settings = replace(patient, patience=timedelta(seconds=1))
+    try:
+        return to_the_end(backend, handle)
+    finally:
+        backend.settings = patient
 
 
 def is_running(status: Status) -> bool:

@@ -23,6 +23,7 @@ from tests.adapters.worker.conftest import (
     is_running,
     submit,
     to_the_end,
+    to_the_end_of_patience,
     until,
     wait_for,
 )
@@ -76,12 +77,11 @@ def test_a_worker_killed_in_the_middle_and_started_again_brings_its_checkpoint_h
 
 
 def test_a_worker_that_is_never_heard_of_again_is_given_up_and_its_checkpoint_is_home(place: Place) -> None:
-    place.settings = {"patience": "5s"}
     backend = place.with_worker()
     handle = submit(backend, bundle_of(place, recipe=LONG, limits=OFTEN))
     until(backend, handle, lambda _: "is home" in place.said())
     place.workers[0].kill()
-    status = to_the_end(backend, handle)
+    status = to_the_end_of_patience(backend, handle)
     assert status.failure is not None and status.failure.kind is FailureKind.INFRASTRUCTURE
     assert "silent" in status.failure.message and "came home" in status.failure.message
     backend.fetch(handle, place.folder / "home")
@@ -89,12 +89,11 @@ def test_a_worker_that_is_never_heard_of_again_is_given_up_and_its_checkpoint_is
 
 
 def test_a_segment_that_was_given_up_is_ended_by_its_worker_which_takes_the_next(place: Place) -> None:
-    place.settings = {"patience": "5s"}
     backend = place.with_worker()
     handle = submit(backend, bundle_of(place, recipe=LONG))
     until(backend, handle, is_running)
     os.kill(place.workers[0].pid, signal.SIGSTOP)
-    lost = to_the_end(backend, handle)
+    lost = to_the_end_of_patience(backend, handle)
     assert lost.state is SegmentState.FAILED
     os.kill(place.workers[0].pid, signal.SIGCONT)
     wait_for(lambda: "given it up" in place.said(), place.said)
@@ -106,9 +105,9 @@ def test_a_segment_that_was_given_up_is_ended_by_its_worker_which_takes_the_next
 def test_a_node_killed_while_a_worker_trains_finds_it_again_and_no_step_is_done_twice(
     place: Place, waits_for: str
 ) -> None:
-    place.settings = {"alone": "1m"}
+    place.settings = {"alone": "1h"}
     backend = place.with_worker()
-    made = bundle_of(place, recipe=Recipe(max_steps=STEPS), base=fake_base(step_s=0.03), lease_s=20, limits=OFTEN)
+    made = bundle_of(place, recipe=Recipe(max_steps=STEPS), base=fake_base(step_s=0.03), lease_s=600, limits=OFTEN)
     backend.close()
     node = Path(__file__).with_name("node_process.py")
     settings = json.dumps({**SETTINGS, **place.settings, "port": place.port})

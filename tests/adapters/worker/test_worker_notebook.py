@@ -18,7 +18,9 @@ import sys, nbformat
 from nbclient import NotebookClient
 notebook = nbformat.read(sys.argv[1], 4)
 nbformat.validate(notebook)
-NotebookClient(notebook, timeout=120, kernel_name="python3", resources={"metadata": {"path": sys.argv[2]}}).execute()
+patience = {"timeout": 900, "startup_timeout": 300, "iopub_timeout": 300}
+resources = {"metadata": {"path": sys.argv[2]}}
+NotebookClient(notebook, kernel_name="python3", resources=resources, **patience).execute()
 print("".join(output.get("text", "") for output in notebook.cells[0].outputs))
 """
 

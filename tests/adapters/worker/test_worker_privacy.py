@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 
@@ -15,23 +14,21 @@ from elias.domain.label import Label
 from elias.domain.run import SegmentState
 from elias.errors import ConfigError, LabelForbids, NotFound
 from elias.testing.bundles import CORPUS, need_of
+from elias.testing.fake_trainer import fake_base
 from elias_trainer.calls import Dismissed, Gone, Node, NotTaken
 from elias_trainer.contract import Recipe
+from tests.adapters.files_under import files_under, files_with
 from tests.adapters.worker.by_hand import BadLine, Hand, own_certificate, written_in
 from tests.adapters.worker.conftest import LONG, Place, bundle_of, is_running, submit, to_the_end, until, wait_for
 
 
 def join(*words: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "elias_trainer", "join", *words]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
 
 
-def readable_in(folder: Path) -> list[Path]:
-    found = []
-    for path in folder.rglob("*"):
-        with suppress(FileNotFoundError, IsADirectoryError):  # the trainer drops old checkpoints meanwhile
-            found += [path] if CORPUS.strip() in path.read_bytes() else []
-    return found
+def named(folder: Path, pattern: str) -> list[Path]:
+    return [path for path in files_under(folder) if path.match(pattern)]
 
 
 def test_a_token_is_good_once_and_only_its_worker_may_say_it_again(place: Place, tmp_path: Path) -> None:
@@ -129,17 +126,20 @@ def test_private_data_is_sealed_on_the_way_and_nothing_readable_stays_there(plac
     token, line = place.token(), BadLine(place.port)
     place.start(line.url, token)
     wait_for(lambda: len(backend.register.known()) == 1, place.said)
-    handle = submit(backend, bundle_of(place, label=Label.PRIVATE, recipe=Recipe(max_steps=300)))
+    hold = place.folder / "hold"
+    hold.touch()
+    private = bundle_of(place, label=Label.PRIVATE, recipe=Recipe(max_steps=300), base=fake_base(held=(hold, 100)))
+    handle = submit(backend, private)
     until(backend, handle, is_running)
-    assert all("/work/" in str(path) for path in readable_in(place.there)) and list(
-        place.there.rglob("corpus.jsonl.age")
-    )
+    assert all("/work/" in str(path) for path in files_with(place.there, CORPUS.strip()))
+    assert named(place.there, "corpus.jsonl.age")
+    hold.unlink()
     assert to_the_end(backend, handle).state is SegmentState.DONE
     backend.fetch(handle, place.folder / "home")
     assert (place.folder / "home/adapter/adapter_model.safetensors").exists()
     wait_for(lambda: "over, and home" in place.said(), place.said)
-    wait_for(lambda: not list(place.there.rglob("order.json")), place.said)
-    assert not list(place.there.rglob("*.age")) and b"AGE-SECRET-KEY" not in written_in(place.there)
+    wait_for(lambda: not named(place.there, "order.json"), place.said)
+    assert not named(place.there, "*.age") and b"AGE-SECRET-KEY" not in written_in(place.there)
     assert b"corpus.jsonl.age" in line.seen
     assert CORPUS.strip() not in line.seen and b"AGE-SECRET-KEY" not in line.seen
     line.close()
@@ -235,7 +235,8 @@ def test_a_worker_that_left_is_not_on_offer(place: Place) -> None:
     assert backend.offers(need)[0].refused is None
     wait_for(lambda: "waiting for work" in place.said(), place.said)
     os.kill(place.workers[0].pid, signal.SIGTERM)
-    assert place.workers[0].wait(30) == 0
+    wait_for(lambda: place.workers[0].poll() is not None, place.said)
+    assert place.workers[0].returncode == 0
     place.settings = {"seen_within": "0s"}
     why = place.backend().offers(need)[0].refused
     assert why is not None and "has called since" in why

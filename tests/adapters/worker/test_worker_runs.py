@@ -4,6 +4,7 @@ import json
 import os
 import signal
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -55,9 +56,9 @@ def cli(config: Config, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.
 def config(place: Place) -> Config:
     home = place.folder / "home"
     home.mkdir()
-    table = "".join(f'{name} = "{value}"\n' for name, value in {**SETTINGS, "patience": "4s"}.items())
+    table = "".join(f'{name} = "{value}"\n' for name, value in SETTINGS.items())
     (home / "config.toml").write_text(f"[backends.worker]\nport = {place.port}\n{table}")
-    backends = {"worker": {**SETTINGS, "patience": "4s", "port": place.port}}
+    backends = {"worker": {**SETTINGS, "port": place.port}}
     training = TrainingConfig(checkpoint_every=timedelta(seconds=0.3))
     return Config(home=home, backends=backends, training=training)
 
@@ -75,12 +76,20 @@ def test_a_run_goes_on_with_another_worker_from_the_checkpoint_of_one_that_was_k
         listening(config, training)()
         first = place.start(place.url, token)
         wait_for(backend.register.known, place.said)
-        asked = Wanted(strategy="worker", base=fake_base(step_s=0.05), recipe=Recipe(max_steps=STEPS), bounds=Bounds())
+        hold = place.folder / "hold"
+        hold.touch()
+        base = fake_base(step_s=0.05, held=(hold, STEPS // 2))
+        asked = Wanted(strategy="worker", base=base, recipe=Recipe(max_steps=STEPS), bounds=Bounds())
         run = new_run(asked, corpus, SystemClock())
         training.runs.begin(run)
         wait_for(lambda: "is home" in place.said(), place.said)
         os.kill(first.pid, signal.SIGKILL)
         first.wait()
+        hold.unlink()
+        patient = backend.settings
+        backend.settings = replace(patient, patience=timedelta(seconds=1))
+        wait_for(lambda: training.stores.runs.segments(run.id)[0].state.is_final, place.said)
+        backend.settings = patient
         token, _ = backend.register.new_token(timedelta(hours=1))
         place.start(place.url, token, name="other")
         wait_for(lambda: training.stores.runs.get(run.id).state.is_final, lambda: place.said("other"))

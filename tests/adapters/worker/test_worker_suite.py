@@ -8,8 +8,6 @@ from tests.adapters.worker.conftest import Place
 
 
 class TestWorker(BackendSuite):
-    patience_s = 90.0
-
     @pytest.fixture
     def backend(self, place: Place) -> Backend:
         return place.with_worker()

@@ -20,13 +20,17 @@ _REAL_MODULES = ("strict", "contract", "folders", "parcel", "carry")
 """Of the real trainer: what it takes to be carried out on a foreign machine."""
 
 
-def fake_base(*, step_s: float = 0.01, fail: str | None = None, die_at: int | None = None) -> BaseModel:
+def fake_base(
+    *, step_s: float = 0.01, fail: str | None = None, die_at: int | None = None, held: tuple[Path, int] | None = None
+) -> BaseModel:
     """The base that tells the fake trainer how to behave.
 
     `step_s` seconds a step takes; `fail` such as `user@5`, the kind of failure it reports in place of step 5;
-    `die_at` the step in place of which it vanishes without a word.
+    `die_at` the step in place of which it vanishes without a word; `held` a file on its machine and a number of steps,
+    after which it does no more while that file is there (it still listens to its deadline, its lease and signals).
     """
     words = [f"step_s={step_s}"] + ([f"fail={fail}"] if fail else []) + ([f"die_at={die_at}"] if die_at else [])
+    words += [f"held={held[0]}@{held[1]}"] if held else []
     return BaseModel(reference="fake:" + ",".join(words))
 
 

@@ -19,6 +19,7 @@ from elias_trainer import contract as c
 from elias_trainer.folders import drop_folder
 
 DEFAULT_STEPS = 20
+HELD_LOOK_S = 0.01
 
 
 def main() -> int:
@@ -121,6 +122,9 @@ class FakeTraining:
                 self.checkpoint()
                 self.end(c.Outcome.PAUSED, reason)
                 return 0
+            if self.is_held(plan.get("held", "")):
+                time.sleep(HELD_LOOK_S)
+                continue
             if plan.get("die_at") == str(self.step + 1):
                 os._exit(137)
             if plan.get("fail", "").endswith(f"@{self.step + 1}"):
@@ -143,6 +147,11 @@ class FakeTraining:
         if lease and time.time() - (self.inputs / lease.path).stat().st_mtime > lease.seconds:
             return "lease"
         return None
+
+    def is_held(self, held: str) -> bool:
+        """`held` is a file and a number of steps: no more are done while that file is there."""
+        file, _, steps = held.rpartition("@")
+        return bool(file) and self.step >= int(steps) and Path(file).exists()
 
     def one_step(self, seconds: float) -> None:
         time.sleep(seconds)
