@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -31,6 +31,8 @@ from elias.wiring.train import make_training
 from elias_trainer.contract import Digest
 
 TOKEN = "t" * 32
+PATIENCE_S = 300.0
+"""Of whoever asks, and of the gateway: what is slow here is a busy machine."""
 
 
 @dataclass
@@ -39,6 +41,11 @@ class Website:
     node: Node
     service: DeployService
     stopped: threading.Event = field(default_factory=threading.Event)
+
+    def allow_silence(self, span: timedelta) -> None:
+        """From now on an engine that answers nothing for so long is replaced; before, only after a long time."""
+        keep_alive = self.node.keep_alive
+        keep_alive._policy = replace(keep_alive._policy, silent_for=span)
 
 
 Open = Callable[..., Website]
@@ -56,7 +63,6 @@ def open_website(tmp_path: Path) -> Iterator[Open]:
             verify: Callable[[Digest], Path] = lambda _: tmp_path,
             limits: Limits | None = None,
             is_local: bool = True,
-            silent_for: timedelta = timedelta(seconds=30),
         ) -> Website:
             config, clock = Config(home=tmp_path), SystemClock()
             listener = bind("127.0.0.1", 0)
@@ -70,7 +76,8 @@ def open_website(tmp_path: Path) -> Iterator[Open]:
                 logs=tmp_path / "logs",
                 answers=answers,
             )
-            policy = Policy(default_bases=(base,), drain=timedelta(seconds=20), silent_for=silent_for)
+            patience = timedelta(seconds=PATIENCE_S)
+            policy = Policy(default_bases=(base,), drain=patience, silent_for=patience)
             service = DeployService(means, policy, Route())
             node = Node(
                 config=config,
@@ -84,7 +91,13 @@ def open_website(tmp_path: Path) -> Iterator[Open]:
                 degraded=[],
             )
             website = Website(url=url, node=node, service=service)
-            app = make_app(node, token=TOKEN, is_local=is_local, stop=website.stopped.set, limits=limits)
+            app = make_app(
+                node,
+                token=TOKEN,
+                is_local=is_local,
+                stop=website.stopped.set,
+                limits=limits or Limits(wait_s=PATIENCE_S),
+            )
             opened.callback(node.close)
             opened.enter_context(served(app, listener, lifespan="on"))
             node.keep_alive.start()

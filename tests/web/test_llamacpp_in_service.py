@@ -27,6 +27,8 @@ from elias.testing.engine_contract import is_running, wait_until
 from elias.web.gateway import Limits
 from elias_trainer.contract import Digest, Method, digest_bytes, digest_file, starter_gguf
 
+from .conftest import PATIENCE_S
+
 ARTIFACT = digest_bytes(b"an adapter")
 
 
@@ -103,12 +105,14 @@ def test_a_killed_engine_costs_no_answer_that_had_not_begun(website: Any) -> Non
 
 def test_an_engine_that_hangs_is_replaced_and_what_waited_in_it_is_answered(open_website: Any, tmp_path: Path) -> None:
     engine = LlamaCpp(EngineContext(home=tmp_path / "cache", threads=1))
-    website = open_website(engine, base="starter", silent_for=timedelta(seconds=10))
+    website = open_website(engine, base="starter")
     with asking(website.url, streams=(False, False)) as answers:
         wait_until(lambda: len(answers) > 2)
         victim = website.service.route.current().endpoint.process
         os.kill(victim, signal.SIGSTOP)
+        website.allow_silence(timedelta(seconds=10))
         wait_until(lambda: website.service.route.current().endpoint.process != victim)
+        website.allow_silence(timedelta(seconds=PATIENCE_S))
         now = len(answers)
         wait_until(lambda: len(answers) > now + 2)
     assert not is_running(victim), "the one that hung is gone"
@@ -120,9 +124,10 @@ def test_where_no_engine_comes_back_a_request_gets_a_clear_503_and_no_silence(
     open_website: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine = LlamaCpp(EngineContext(home=tmp_path / "cache", threads=1))
-    website = open_website(engine, base="starter", silent_for=timedelta(seconds=1), limits=Limits(wait_s=2.0))
+    website = open_website(engine, base="starter", limits=Limits(wait_s=2.0))
     monkeypatch.setattr(engine, "can_serve", lambda model: "its file is gone")
     os.kill(website.service.route.current().endpoint.process, signal.SIGSTOP)
+    website.allow_silence(timedelta(seconds=1))
     with (
         openai.OpenAI(base_url=f"{website.url}/v1", api_key="any", max_retries=0) as client,
         pytest.raises(openai.InternalServerError, match="no model is in service") as refused,

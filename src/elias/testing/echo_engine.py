@@ -21,7 +21,10 @@ class EchoEngine:
 
     def __init__(self, *, pause_s: float = 0.0) -> None:
         self.pause_s = pause_s
-        """Between two words of an answer."""
+        """Before each word of an answer."""
+        self.may_speak = threading.Event()
+        """While it is cleared, no further word of any answer is said."""
+        self.may_speak.set()
         self.failing: set[str] = set()
         self.mute: set[str] = set()
         self.dying: set[str] = set()
@@ -110,6 +113,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _spoken(self, words: list[str]) -> Iterator[str]:
         for word in words:
             time.sleep(self.server.engine.pause_s)
+            self.server.engine.may_speak.wait()
             yield word
 
     def _stream(self, words: Iterator[str], model: str) -> None:

@@ -26,7 +26,13 @@ from elias.services.route import Route, Running
 ALIAS = "elias"
 """The name of whatever is in service; the name of a model itself is answered only while it serves."""
 
-_ENGINE_DIED = (httpx.ConnectError, httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError)
+_ENGINE_DIED = (
+    httpx.ConnectError,
+    httpx.ConnectTimeout,  # it did not take the question, and may hang: whoever keeps it alive looks
+    httpx.RemoteProtocolError,
+    httpx.ReadError,
+    httpx.WriteError,
+)
 _TRIES = 4
 
 
