@@ -39,8 +39,12 @@ class DurableEngine(Protocol):
         """Put it in the queue. Of no effect when `key` is there and not ended; from any process, launched or not."""
         ...
 
-    def restart(self, name: str, key: str) -> None:
-        """Put a key whose workflow has ended in the queue once more; what it did stays done in the stores."""
+    def restart(self, name: str, key: str, wait: timedelta = timedelta(0)) -> None:
+        """Put a key whose workflow has ended in the queue once more; what it did stays done in the stores.
+
+        Of no effect on one that has not ended within `wait`: what has said its last word to the stores is known here
+        as ended a moment later.
+        """
         ...
 
     def stop(self) -> None:

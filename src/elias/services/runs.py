@@ -28,6 +28,12 @@ from elias.services.train import WORKFLOW
 from elias.units import Clock
 from elias_trainer.contract import BaseModel, FailureKind, Objective, Recipe
 
+ITS_LAST_WORD = timedelta(minutes=1)
+"""How long a run that is paused or has failed may take until its workflow is known to have ended: moments, but on a
+busy machine. Were it not waited for, nobody would carry the run on."""
+PERHAPS_ITS_LAST_WORD = timedelta(seconds=2)
+"""The same for one that may be at work, and then goes on as it is."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Wanted:
@@ -107,9 +113,10 @@ class Runs:
         run = self._open_run(run_id)
         if run.state in (RunState.PAUSED, RunState.FAILED):
             run = self.store.update(run.id, wish=Wish.GO, state=RunState.QUEUED, reason=None, failure=None)
+            self.engine.restart(WORKFLOW, run.id, ITS_LAST_WORD)
         else:
             run = self.store.update(run.id, wish=Wish.GO)
-        self.engine.restart(WORKFLOW, run.id)
+            self.engine.restart(WORKFLOW, run.id, PERHAPS_ITS_LAST_WORD)
         return run
 
     def elsewhere(self, run: Run) -> str | None:

@@ -20,7 +20,8 @@ import pytest
 from elias.errors import BackendError, EliasError, Refused
 from elias.ports.durable import DurableEngine, Steps, Workflow
 
-DEADLINE_S = 30.0
+DEADLINE_S = 300.0
+TO_ITS_END = timedelta(seconds=DEADLINE_S)
 MakeEngine = Callable[[], DurableEngine]
 
 
@@ -104,8 +105,19 @@ class EngineSuite:
         engine.restart("work", "run-1")
         for times in (1, 2, 3):
             calls.wait_for_call("run-1", times)
-            engine.restart("work", "run-1")
+            engine.restart("work", "run-1", TO_ITS_END)
         calls.wait_for_call("run-1", 4)
+
+    def test_one_that_is_about_to_end_is_waited_for_as_long_as_is_said(self, launched: Any, calls: Calls) -> None:
+        def workflow(steps: Steps, key: str) -> None:
+            steps.step("say", calls, key)
+            time.sleep(3)
+
+        engine = launched(workflow)
+        engine.start("work", "run-1")
+        calls.wait_for_call("run-1")
+        engine.restart("work", "run-1", TO_ITS_END)
+        calls.wait_for_call("run-1", 2)
 
     def test_restarting_what_has_not_ended_is_of_no_effect(self, launched: Any, calls: Calls) -> None:
         gate = threading.Event()
@@ -174,7 +186,7 @@ class EngineSuite:
         engine.start("work", "good")
         calls.wait_for_call("good")
         calls.wait_for_call("bad")
-        engine.restart("work", "bad")
+        engine.restart("work", "bad", TO_ITS_END)
         calls.wait_for_call("bad", 2)
 
     def test_sleepers_do_not_hold_up_each_other(self, launched: Any, calls: Calls) -> None:

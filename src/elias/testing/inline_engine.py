@@ -74,9 +74,11 @@ class InlineEngine:
             self._has_news = True
             self._turn.notify_all()
 
-    def restart(self, name: str, key: str) -> None:
+    def restart(self, name: str, key: str, wait: timedelta = timedelta(0)) -> None:
         self._check(name, key)
         with self._turn:
+            if (work := self._memory.work.get(key)) is not None:
+                self._turn.wait_for(lambda: work.has_ended, wait.total_seconds())
             if key not in self._memory.work or self._memory.work[key].has_ended:
                 self._memory.work[key] = _Work(name, key)
             self._has_news = True

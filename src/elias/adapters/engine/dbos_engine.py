@@ -103,11 +103,8 @@ class DbosEngine:
         if not self._attempts(key):
             self._enqueue(name, key, key)
 
-    def restart(self, name: str, key: str, wait: timedelta = timedelta(seconds=2)) -> None:
-        """As `start` for a key that is not there. Of no effect on one that has not ended within `wait`.
-
-        Why wait: a workflow that has said its last word to the stores is recorded as ended a moment later.
-        """
+    def restart(self, name: str, key: str, wait: timedelta = timedelta(0)) -> None:
+        """As `start` for a key that is not there."""
         self._check(name, key)
         deadline = time.monotonic() + wait.total_seconds()
         while (attempts := self._attempts(key)) and attempts[-1].status not in _ENDED:
