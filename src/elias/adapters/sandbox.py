@@ -43,8 +43,9 @@ _LIBRARIES = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/nix/store", "/etc/ld
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SandboxLimits:
-    seconds: float = 20.0
-    """On the wall's clock, the start of two interpreters included."""
+    seconds: float = 60.0
+    """On the wall's clock, the start of two interpreters included; far more than `cpu_seconds`, so that what a busy
+    machine makes of a program is what an idle one does."""
     cpu_seconds: int = 5
     memory_bytes: int = 512 * _MIB
     """Of one process."""
