@@ -34,7 +34,9 @@ def test_a_whole_artifact_is_verified(admitted, signer):
 
 
 @given(where=st.floats(0, 1, exclude_max=True), which=st.integers(0, 3), bit=st.integers(0, 7))
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 def test_a_flipped_bit_anywhere_is_refused_and_its_file_named(admitted, signer, where, which, bit):
     with tempfile.TemporaryDirectory() as scratch:
         copy = shutil.copytree(admitted, Path(scratch) / "copy")

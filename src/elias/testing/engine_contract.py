@@ -32,7 +32,7 @@ from elias.ports.inference import Endpoint, InferenceEngine, ModelToServe
 from elias_trainer.contract import BaseModel
 
 QUESTION = {"messages": [{"role": "user", "content": "Say hello."}], "max_tokens": 6, "temperature": 0}
-_DEADLINE_S = 120.0
+_DEADLINE_S = 300.0
 
 
 class EngineContract:

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 
@@ -66,7 +67,8 @@ class TestLocalBackend(BackendSuite):
         home = tmp_path / "local"
         yield home
         for process in trainers(tmp_path):
-            process.kill()
+            with suppress(psutil.NoSuchProcess):  # it has just ended
+                process.kill()
 
     @pytest.fixture
     def backend(self, home: Path) -> Backend:
@@ -85,7 +87,7 @@ class TestLocalBackend(BackendSuite):
         assert child.returncode == -signal.SIGKILL
         assert self.submit(backend, made) == "suite-0001"
         assert backend.poll("suite-0001").state is SegmentState.RUNNING
-        assert len([p for p in trainers(home) if "train" in p.cmdline()]) <= 2  # the trainer and its supervisor
+        assert len([p for p in trainers(home) if "train" in p.info["cmdline"]]) <= 2  # the trainer and its supervisor
         backend.cancel("suite-0001")
 
     def test_one_segment_trains_at_a_time_and_the_other_waits_its_turn(

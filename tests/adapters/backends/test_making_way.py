@@ -20,13 +20,16 @@ from elias.testing.bundles import Wanted, make_bundle, need_of
 from elias.testing.engine_contract import wait_until
 from elias_trainer.contract import FailureKind
 
-DEAF = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(1, flush=True); time.sleep(60)"
+DEAF = "import signal, sys; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(1, flush=True); sys.stdin.read()"
+"""It ends with whoever started it."""
+A_LONG_TIME_S = 3600.0
 
 
 @pytest.fixture
 def deaf():
     """A process of its own group that does not listen to SIGTERM."""
-    with subprocess.Popen([sys.executable, "-c", DEAF], stdout=subprocess.PIPE, start_new_session=True) as process:
+    command, pipe = [sys.executable, "-c", DEAF], subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, start_new_session=True) as process:
         assert process.stdout and process.stdout.readline()
         yield process
         process.kill()
@@ -45,7 +48,10 @@ def test_a_trainer_that_does_not_listen_is_stopped_and_goes_on_when_the_machine_
     assert deaf.poll() is None
 
 
-def test_one_that_is_given_time_to_pause_is_not_stopped(deaf: subprocess.Popen[bytes], tmp_path: Path):
+def test_one_that_is_given_time_to_pause_is_not_stopped(
+    deaf: subprocess.Popen[bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(making_way, "FREEZE_AFTER_S", A_LONG_TIME_S)
     process = psutil.Process(deaf.pid)
     for _ in range(3):
         making_way.ask(tmp_path, ProcessIdentity(pid=deaf.pid, born=process.create_time()), "why")
@@ -76,10 +82,13 @@ def test_a_segment_that_waits_for_its_turn_ends_paused_without_being_begun(backe
     assert not (tmp_path / "local" / "segments" / "run-0001" / "who.json").exists()
 
 
-def test_one_that_is_told_before_it_can_listen_has_made_way_and_has_not_failed(backend: LocalBackend, tmp_path: Path):
+def test_one_that_is_told_before_it_can_listen_has_made_way_and_has_not_failed(
+    backend: LocalBackend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(making_way, "FREEZE_AFTER_S", A_LONG_TIME_S)
     submit(backend, tmp_path, "run-0001")
     backend.make_way("run-0001", "inference needs this machine")
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 300
     while not (status := backend.poll("run-0001")).state.is_final and time.monotonic() < deadline:
         backend.make_way("run-0001", "inference needs this machine")
         time.sleep(0.05)

@@ -24,8 +24,8 @@ def test_the_pyrage_of_this_machine_installs_without_the_internet_where_there_is
     assert wheel is not None and "-abi3-manylinux" in wheel.name
     into = tmp_path / "elsewhere"
     pip = [sys.executable, "-m", "pip", "install", "--no-index", "--no-deps", "--quiet", "--target", str(into)]
-    subprocess.run([*pip, str(wheel)], check=True, timeout=60)
-    opened = subprocess.run([sys.executable, "-I", "-c", OPENS, str(into)], capture_output=True, text=True, timeout=60)
+    subprocess.run([*pip, str(wheel)], check=True, timeout=600)
+    opened = subprocess.run([sys.executable, "-I", "-c", OPENS, str(into)], capture_output=True, text=True, timeout=600)
     assert opened.stdout == "sealed and opened\n", opened.stderr
 
 

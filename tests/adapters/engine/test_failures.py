@@ -71,7 +71,7 @@ def test_a_workflow_that_changed_under_work_in_progress_fails_with_a_fix(tmp_pat
         engine.register("work", workflow)
         engine.launch()
         engine.start("work", "run-1")
-        assert event.wait(30)
+        assert event.wait(300)
         engine.stop()
     assert "program changed" in str(errors[0])
     assert "elias run resume" in errors[0].fix

@@ -92,7 +92,7 @@ def farthest(model: Any, adapter: Path | None, logits: Any, home: Path) -> float
     try:
         question = {"prompt": model.prompt, "n_predict": 1, "n_probs": len(logits), "logit_bias": [[3 + ord("C"), 99]]}
         key = {"Authorization": f"Bearer {endpoint.api_key}"}
-        answer = httpx.post(f"{endpoint.url}/completion", json=question, headers=key, timeout=30).json()
+        answer = httpx.post(f"{endpoint.url}/completion", json=question, headers=key, timeout=300).json()
     finally:
         engine.stop(endpoint)
     assert "completion_probabilities" in answer, answer

@@ -44,7 +44,7 @@ def test_no_write_of_either_is_lost(tmp_path: Path, request: pytest.FixtureReque
     writers = [
         subprocess.Popen([sys.executable, "-W", "error", "-c", WRITER, str(tmp_path), url, me]) for me in ("0", "1")
     ]
-    assert [writer.wait(timeout=60) for writer in writers] == [0, 0]
+    assert [writer.wait(timeout=600) for writer in writers] == [0, 0]
     with open_stores(config) as stores:
         run = stores.runs.get("run-1")
         assert (run.node, run.reason) == (str(ROUNDS - 1), str(ROUNDS - 1))
@@ -65,4 +65,4 @@ def test_first_openings_at_once_make_one_schema(tmp_path: Path, request: pytest.
         "open_stores(Config(home=Path(sys.argv[1]), store=Store(url=sys.argv[2] or None))).close()"
     )
     openers = [subprocess.Popen([sys.executable, "-c", code, str(tmp_path), url]) for _ in range(3)]
-    assert [opener.wait(timeout=60) for opener in openers] == [0, 0, 0]
+    assert [opener.wait(timeout=600) for opener in openers] == [0, 0, 0]
