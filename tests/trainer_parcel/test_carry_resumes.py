@@ -24,7 +24,8 @@ from elias_trainer.contract import Limits, Recipe, digest_file, tree_digest, wri
 from elias_trainer.folders import drop_folder
 from elias_trainer.parcel import NOTE_PREFIX, NotWhole, Outbox, pack, unpack
 
-STEPS = 60
+STEPS, HELD_AT = 60, 30
+PATIENCE_S = 600
 NODE_KEY = str(pyrage.x25519.Identity.generate())
 
 
@@ -41,8 +42,9 @@ def checkpoints(folder: Path) -> list[Path]:
 
 
 def killed_on_its_way(folder: Path, least: int) -> None:
+    """However late the kill comes: with the file `hold` in `folder` the trainer gets no further than a checkpoint."""
     process = subprocess.Popen(command(folder, 1), stdout=subprocess.DEVNULL, start_new_session=True)
-    end = time.monotonic() + 120
+    end = time.monotonic() + PATIENCE_S
     # two of them: on a busy machine the first that is shipped may be later than `least`
     while len(found := checkpoints(folder)) < 2 or int(found[-1].stem[11:]) < least:
         assert time.monotonic() < end and process.poll() is None
@@ -55,18 +57,20 @@ def killed_on_its_way(folder: Path, least: int) -> None:
 def test_the_next_machine_goes_on_from_the_newest_checkpoint_that_arrived_whole(tmp_path: Path, label: Label) -> None:
     wanted = Wanted(
         recipe=Recipe(max_steps=STEPS),
-        base=fake_base(step_s=0.02),
+        base=fake_base(step_s=0.02, held=(tmp_path / "hold", HELD_AT)),
         limits=Limits(checkpoint_every_s=0),
         label=label,
     )
+    (tmp_path / "hold").touch()
     bundle = make_bundle(tmp_path / "bundle", "carried-0001", wanted)
     make_parcel(bundle, tmp_path / "parcel", Destination(node_key=NODE_KEY))
     killed_on_its_way(tmp_path, 6)
+    (tmp_path / "hold").unlink()
     older, newest = checkpoints(tmp_path)[-2:]
     [torn] = newest.parent.glob(f"{newest.stem}.pack*")
     torn.write_bytes(torn.read_bytes()[:-20])  # as when the copy to where outputs are kept was cut off
     (tmp_path / "outbox" / "outbox.json").write_bytes(b"{")
-    done = subprocess.run(command(tmp_path, 2), capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command(tmp_path, 2), capture_output=True, text=True, timeout=PATIENCE_S)
     assert done.returncode == 0, done.stderr
     notes = [json.loads(line.removeprefix(NOTE_PREFIX)) for line in done.stdout.splitlines() if NOTE_PREFIX in line]
     assert [note["step"] for note in notes if note["kind"] == "resumed"] == [int(older.stem[11:])]
@@ -132,7 +136,7 @@ def test_the_trainers_deadline_is_no_later_than_the_places(tmp_path: Path) -> No
     wanted = Wanted(recipe=Recipe(max_steps=100_000), limits=Limits(seconds=3600))
     bundle = make_bundle(tmp_path / "bundle", "carried-0001", wanted)
     make_parcel(bundle, tmp_path / "parcel", Destination(node_key=NODE_KEY))
-    done = subprocess.run([*command(tmp_path, 1), "--limit", "0.5"], capture_output=True, timeout=60)
+    done = subprocess.run([*command(tmp_path, 1), "--limit", "0.5"], capture_output=True, timeout=PATIENCE_S)
     assert done.returncode == 0
     result = json.loads((tmp_path / "outbox" / "result.json").read_bytes())
     assert (result["outcome"], result["reason"]) == ("paused", "deadline")
@@ -142,7 +146,7 @@ def test_a_failure_is_written_where_the_place_shows_it(tmp_path: Path) -> None:
     bundle = make_bundle(tmp_path / "bundle", "carried-0001", Wanted(base=fake_base(fail="user@3")))
     make_parcel(bundle, tmp_path / "parcel", Destination(node_key=NODE_KEY))
     failure = tmp_path / "failure"
-    done = subprocess.run([*command(tmp_path, 1), "--failure", str(failure)], capture_output=True, timeout=60)
+    done = subprocess.run([*command(tmp_path, 1), "--failure", str(failure)], capture_output=True, timeout=PATIENCE_S)
     assert done.returncode == 1 and failure.read_text() == "told to fail at step 3"
 
 
