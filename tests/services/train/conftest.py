@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
@@ -81,6 +82,14 @@ class World:
         self.stores.runs.add(run)
         return run
 
+    def held(self, step: int, step_s: float = 0.01) -> BaseModel:
+        """A base whose trainer stays at that step until `let_go`, however late anybody looks at it."""
+        (self.home / "held").touch()
+        return fake_base(step_s=step_s, held=(self.home / "held", step))
+
+    def let_go(self) -> None:
+        (self.home / "held").unlink()
+
     def carry(self, run: Run, journal: list[tuple[str, str]] | None = None, **pace: timedelta) -> Run:
         self.coordinator(**pace).carry(JournalSteps([] if journal is None else journal), run.id)
         return self.stores.runs.get(run.id)
@@ -94,7 +103,8 @@ def world(tmp_path: Path) -> Iterator[World]:
     with open_stores(Config(home=tmp_path)) as stores:
         yield World(tmp_path, stores)
     for process in processes_under(tmp_path):
-        process.kill()
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
 
 
 def processes_under(home: Path) -> list[psutil.Process]:

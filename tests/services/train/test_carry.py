@@ -20,20 +20,27 @@ from elias.testing.fake_trainer import fake_base
 from elias.testing.journal import CutOff, JournalSteps
 from elias_trainer.contract import FailureKind
 
+LONG = timedelta(minutes=30)
+"""A lease that no stall of this process outlasts."""
 
-def once_it_steps(world, run, wish):
-    """Ask for `wish` when the first step of `run` is known, however busy the machine is."""
 
-    def ask():
-        end = time.monotonic() + 60
+def once_it_steps(world, run, act):
+    """Call `act` when the first step of `run` is known, however busy the machine is."""
+
+    def wait():
+        end = time.monotonic() + 600
         while time.monotonic() < end:
             segments = world.stores.runs.segments(run.id)
             if any(e["kind"] == "step" for s in segments for e in world.stores.runs.events(s.key)):
-                world.stores.runs.update(run.id, wish=wish)
+                act()
                 return
             time.sleep(0.01)
 
-    threading.Thread(target=ask, daemon=True).start()
+    threading.Thread(target=wait, daemon=True).start()
+
+
+def wish(world, run, wanted):
+    once_it_steps(world, run, lambda: world.stores.runs.update(run.id, wish=wanted))
 
 
 def test_a_run_ends_as_an_artifact(world):
@@ -72,12 +79,13 @@ def test_cutting_it_off_at_any_step_and_going_on_changes_nothing_and_repeats_not
 
 def test_a_pause_keeps_the_work_and_resuming_ends_with_the_same_bytes(world):
     alone = world.carry(world.run(steps=30))
-    run = world.run(steps=30, base=fake_base(step_s=0.03))
-    once_it_steps(world, run, Wish.PAUSE)
-    paused = world.carry(run)
+    run = world.run(steps=30, base=world.held(20))
+    wish(world, run, Wish.PAUSE)
+    paused = world.carry(run, lease=LONG)
     assert paused.state is RunState.PAUSED
     reached = world.segments(run)[-1].end.step
     assert 0 < reached < 30 and paused.reason == f"paused at step {reached}"
+    world.let_go()
     world.stores.runs.update(run.id, wish=Wish.GO)
     done = world.carry(run)
     assert done.state is RunState.DONE and done.artifact == alone.artifact
@@ -86,8 +94,8 @@ def test_a_pause_keeps_the_work_and_resuming_ends_with_the_same_bytes(world):
 
 def test_a_cancelled_run_keeps_its_checkpoint(world):
     run = world.run(steps=100_000)
-    once_it_steps(world, run, Wish.CANCEL)
-    cancelled = world.carry(run)
+    wish(world, run, Wish.CANCEL)
+    cancelled = world.carry(run, lease=LONG)
     assert cancelled.state is RunState.CANCELLED
     [segment] = world.segments(run)
     assert segment.state is SegmentState.CANCELLED and segment.end is not None
@@ -113,7 +121,7 @@ def test_a_place_that_fails_is_tried_again_from_the_newest_checkpoint(world, mon
 
 
 def test_a_run_gets_the_time_it_was_given_and_ends_with_what_was_reached(world):
-    run = world.run(steps=100_000, train_for=timedelta(seconds=1.2), segment=timedelta(seconds=0.7))
+    run = world.run(steps=100_000, train_for=timedelta(seconds=4), segment=timedelta(seconds=2.4))
     done = world.carry(run)
     assert done.state is RunState.DONE and done.artifact is not None
     assert len(world.segments(run)) >= 2
@@ -168,21 +176,22 @@ def test_a_corpus_that_is_gone_fails_the_run_with_a_fix(world):
 
 
 def test_stopping_the_engine_leaves_the_segment_to_whoever_goes_on(world):
-    run = world.run(steps=30, base=fake_base(step_s=0.03))
-    coordinator, journal = world.coordinator(), []
-    threading.Timer(0.5, coordinator.stop).start()
+    run = world.run(steps=30, base=world.held(20))
+    coordinator, journal = world.coordinator(lease=LONG), []
+    once_it_steps(world, run, coordinator.stop)
     with pytest.raises(Stopping):
         coordinator.carry(JournalSteps(journal), run.id)
     assert [name for name, _ in journal] == ["plan", "submit"]
     assert not world.segments(run)[0].state.is_final
+    world.let_go()
     done = world.carry(run, journal)
     assert done.state is RunState.DONE and len(world.segments(run)) == 1
 
 
 def test_with_nobody_to_renew_its_lease_the_trainer_pauses(world):
     run = world.run(steps=100_000)
-    coordinator = world.coordinator(lease=timedelta(seconds=0.6))
-    threading.Timer(0.4, coordinator.stop).start()
+    coordinator = world.coordinator(lease=timedelta(seconds=2))
+    once_it_steps(world, run, coordinator.stop)
     with pytest.raises(Stopping):
         coordinator.carry(JournalSteps([]), run.id)
     key, place = world.segments(run)[0].key, world.backends("local")["local"]
@@ -191,18 +200,20 @@ def test_with_nobody_to_renew_its_lease_the_trainer_pauses(world):
 
 
 class Watched(LocalBackend):
-    """Its segment as the store has it, at each poll."""
+    """Its segment as the store has it, at each poll; the trainer is let go once that is shown as training."""
 
     def poll(self, handle: str) -> Status:
         self.seen.append(self.look())
+        if self.seen.count(SegmentState.RUNNING) == 1 and self.seen[-1] is SegmentState.RUNNING:
+            self.let_go()
         return super().poll(handle)
 
 
 def test_a_segment_that_trains_is_shown_so_before_it_ends(world):
-    run = world.run(base=fake_base(step_s=0.05))
+    run = world.run(base=world.held(6))
     world.place = place = Watched(BackendContext(name="local", node="test", home=world.home / "place", settings={},
                                                  clock=SystemClock()))  # fmt: skip
-    place.seen, place.look = [], lambda: world.segments(run)[0].state
-    assert world.carry(run).state is RunState.DONE
+    place.seen, place.look, place.let_go = [], lambda: world.segments(run)[0].state, world.let_go
+    assert world.carry(run, lease=LONG).state is RunState.DONE
     assert place.seen[0] is SegmentState.PENDING and SegmentState.RUNNING in place.seen
     assert world.segments(run)[0].state is SegmentState.DONE

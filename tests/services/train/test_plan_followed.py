@@ -65,8 +65,9 @@ def test_a_place_that_names_a_moment_that_has_passed_is_not_asked_again_without_
     """Whose clock is behind ours: its week is over by ours, and not yet by its own."""
     world.place = Rationed(SystemClock().now() - timedelta(hours=2))
     world.place.allowed = None  # it does not say what the next week holds
+    asked_at = SystemClock().now()
     move = world.coordinator().plan_next(world.run().id, 0)
-    assert move["do"] == "wait" and instant(move["until"]) > SystemClock().now() + timedelta(minutes=10)
+    assert move["do"] == "wait" and instant(move["until"]) > asked_at + timedelta(minutes=10)
 
 
 def test_steps_that_are_done_are_not_planned_again(world):
@@ -104,8 +105,9 @@ def train_another(world, began: timedelta = timedelta(0)) -> None:
 
 def test_a_session_that_should_be_over_is_not_free_before_it_is(world):
     train_another(world, began=3 * HOUR)
+    asked_at = SystemClock().now()
     plan = world.coordinator().planning.look_ahead(world.run())
-    assert plan.segments[0].starts_at - SystemClock().now() > OVERDUE - timedelta(minutes=1)
+    assert plan.segments[0].starts_at - asked_at > OVERDUE - timedelta(minutes=1)
 
 
 def test_where_a_place_has_no_quota_for_it_a_run_looks_for_another_at_once(world):
@@ -125,10 +127,11 @@ def test_where_a_place_has_no_quota_for_it_a_run_looks_for_another_at_once(world
 
 
 def test_a_session_of_another_run_is_planned_around(world):
+    asked_at = SystemClock().now()
     train_another(world)
     run = world.run()
     plan = world.coordinator().planning.look_ahead(run)
-    assert plan.segments[0].starts_at - SystemClock().now() > timedelta(minutes=119)
+    assert plan.segments[0].starts_at - asked_at > timedelta(minutes=119)
     assert "waiting for local" in plan.reason and plan.wait_until is not None
     # it is sent all the same: this machine begins it the moment the other one ends
     assert world.coordinator().plan_next(run.id, 0) == {"do": "segment", "segment": 1}

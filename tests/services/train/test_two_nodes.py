@@ -20,7 +20,6 @@ from elias.errors import NotFound, Refused
 from elias.services.follow import Stopping
 from elias.services.run_share import RunShare
 from elias.services.runs import Runs
-from elias.testing.fake_trainer import fake_base
 from elias.testing.journal import JournalSteps
 
 
@@ -71,7 +70,7 @@ def test_nothing_of_a_secret_run_is_left_in_the_store(world, files, tmp_path):
 
 
 def test_a_node_that_is_cut_off_lets_go_of_a_segment_that_another_has_taken(world):
-    run = world.run(steps=400, base=fake_base(step_s=0.02))
+    run = world.run(steps=100_000)
 
     def take() -> None:
         while not any(segment.state is SegmentState.RUNNING for segment in world.segments(run)):
@@ -80,7 +79,7 @@ def test_a_node_that_is_cut_off_lets_go_of_a_segment_that_another_has_taken(worl
 
     threading.Thread(target=take, daemon=True).start()
     with pytest.raises(Stopping):
-        world.carry(run)
+        world.carry(run, lease=timedelta(minutes=30))
     [segment] = world.segments(run)
     assert segment.state in (SegmentState.PENDING, SegmentState.RUNNING)
     assert world.stores.runs.get(run.id).node == "other"
