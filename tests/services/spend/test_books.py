@@ -26,6 +26,7 @@ def spend(world, key, run, amount, *, kept=9):
 
 
 def test_the_overview_adds_up_by_cap_run_and_backend(world, books):
+    world.clock.move_to_noon()
     run = world.run(budget="20")
     spend(world, f"{run.id}-0001", run.id, 3)
     spend(world, f"{run.id}-0002", run.id, None)

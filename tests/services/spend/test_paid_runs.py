@@ -82,6 +82,7 @@ def test_at_its_cap_a_run_pauses_with_its_checkpoint_says_what_to_type_and_goes_
 
 
 def test_at_the_days_cap_a_run_waits_says_until_when_and_goes_on_the_next_day(world):
+    world.clock.move_to_noon()
     world.caps = Caps(day=Money.usd(1))
     world.place.cost = Money.usd("0.90")
     run, journal = world.run(budget="5", segment_steps=6), []
