@@ -86,7 +86,7 @@ def world(tmp_path: Path) -> Iterator[World]:
     means = Means(
         models=models, engines={"echo": engine}, verify=verify, ask=ask, has_room=lambda: room[0], logs=tmp_path
     )
-    policy = Policy(default_bases=("small",), restart_after=(timedelta(0),), drain=timedelta(seconds=5))
+    policy = Policy(default_bases=("small",), restart_after=(timedelta(0),), drain=timedelta(minutes=10))
     service = DeployService(means, policy, Route())
     yield World(service=service, engine=engine, models=models, policy=policy, damaged=damaged, room=room)
     service.close()
@@ -288,7 +288,7 @@ def test_an_engine_that_ends_is_started_again(world: World) -> None:
     assert wait_for_service(world, other_than=first)
     assert world.answer() == "small: hi"
     assert keeper.restarts == 1
-    assert "was started again" in str(world.service.notice)
+    wait_until(lambda: "was started again" in str(world.service.notice))
     keeper.stop()
 
 

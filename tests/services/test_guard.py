@@ -27,6 +27,7 @@ from elias.ports.backend import (
 from elias.services.breaker import Breaker
 from elias.services.guard import NOT_SEEN, Guarded
 from elias.testing.bundles import Wanted, make_bundle, need_of
+from elias.testing.places.world import WorldClock
 
 LATER = datetime(2099, 1, 1, tzinfo=UTC)
 HOLD = Hold(why="inference needs this machine", since=LATER - timedelta(minutes=1), until=LATER)
@@ -58,7 +59,7 @@ def test_a_held_place_says_why_and_until_when_and_what_it_would_offer(place: Loc
 def test_while_it_is_down_nothing_is_sent_on_what_it_never_offered_and_the_rest_goes_on(
     place: LocalBackend, tmp_path: Path
 ):
-    breaker = Breaker("local", tmp_path / "circuit.json", SystemClock())
+    breaker = Breaker("local", tmp_path / "circuit.json", WorldClock())  # it stands: no probe falls due meanwhile
     for _ in range(3):
         breaker.failed("no route to host")
     guarded, bundle = Guarded("local", place, breaker), make_bundle(tmp_path / "b", "run-0001", Wanted())
