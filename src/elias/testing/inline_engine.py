@@ -145,8 +145,7 @@ class InlineEngine:
     def _give_turn(self, work: _Work) -> None:
         """Holding `_turn`: let it run until it sleeps, ends or stops."""
         self._running = work.key
-        thread = self._threads.get(work.key)
-        if thread is None or not thread.is_alive():
+        if work.key not in self._threads:
             thread = threading.Thread(target=self._run, args=(work,), name=f"inline-{work.key}", daemon=True)
             self._threads[work.key] = thread
             thread.start()
@@ -164,6 +163,9 @@ class InlineEngine:
 
     def _end(self, work: _Work | None, error: Exception | None) -> None:
         with self._turn:
+            # gone from here on, though it may live for a moment yet: its key may be started anew at once
+            own = threading.current_thread()
+            self._threads = {key: thread for key, thread in self._threads.items() if thread is not own}
             if work is not None:
                 work.has_ended, work.error = True, error
             if self._running is not None and (work is None or self._running == work.key):
