@@ -109,8 +109,9 @@ class EmulatedDisk(Generic[S, F]):
 
     def requests(self, call: str | None = None) -> list[Json]:
         path = self.root / "requests.jsonl"
-        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-        return [entry for line in lines if (entry := json.loads(line)) and call in (None, entry["call"])]
+        text = path.read_text(encoding="utf-8") if path.exists() else ""
+        whole = text[: text.rfind("\n") + 1]  # the server may be in the middle of a line
+        return [entry for line in whole.splitlines() if (entry := json.loads(line)) and call in (None, entry["call"])]
 
 
 def read(path: Path) -> Json | None:

@@ -31,6 +31,8 @@ exec chroot "$root" "$@"
 """
 # Process 1 of the stock images is a shell that neither runs its child in its place nor passes SIGTERM on to it.
 STOCK_SHELL = 'trap : TERM; "$@" & while :; do wait $!; code=$?; kill -0 $! 2>/dev/null || exit $code; done'
+LAST_LINES_WITHIN_S = 60.0
+"""Read at once, unless something that left the container's group holds its output open."""
 FOLDERS = ("input/config", "input/data", "model", "output/data", "checkpoints", "code")
 
 
@@ -87,7 +89,7 @@ class Container:
     def close(self) -> None:
         """After its end: nothing of it runs on, and all it said can be taken."""
         self.kill()
-        self._pump.join(5)
+        self._pump.join(LAST_LINES_WITHIN_S)
 
     def take_lines(self) -> list[str]:
         """Those said since the last call."""

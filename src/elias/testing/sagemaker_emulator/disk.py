@@ -77,11 +77,12 @@ class Disk(EmulatedDisk[Settings, Fault]):
         (job / "orders" / what).touch()
 
     def take_order(self, job: Path, what: str) -> bool:
-        """Whether it was given; it is used up by this."""
-        order = job / "orders" / what
-        given = order.exists()
-        order.unlink(missing_ok=True)
-        return given
+        """Whether it was given; it is used up by this, and one that is given meanwhile is there for the next call."""
+        try:
+            (job / "orders" / what).unlink()
+        except FileNotFoundError:
+            return False
+        return True
 
     def job(self, region: str, name: str) -> Path:
         return self.root / "jobs" / region / name
