@@ -7,13 +7,16 @@ import threading
 from datetime import timedelta
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from elias.adapters.clock import SystemClock
 from elias.adapters.engine.dbos_engine import DbosEngine, EngineSettings
+from elias.adapters.engine.system_database import SCHEMA
 from elias.config.schema import Config, Store
 from elias.errors import Refused, StoreError
 from elias.ports.durable import CanAdopt, Steps
+from elias.testing.postgres import fresh_database
 from elias.wiring.stores import open_engine
 
 
@@ -86,3 +89,13 @@ def test_a_second_engine_in_one_process_is_refused_until_the_first_stops(tmp_pat
     first.stop()
     second.launch()
     second.stop()
+
+
+def test_whoever_finds_tables_half_made_by_another_process_has_all_of_them(tmp_path: Path, postgres: str) -> None:
+    url = fresh_database(postgres)
+    with psycopg.connect(url, autocommit=True) as connection:  # as another process has them right after it began
+        connection.execute(f"CREATE SCHEMA {SCHEMA}")
+        connection.execute(f"CREATE TABLE {SCHEMA}.dbos_migrations (version BIGINT NOT NULL PRIMARY KEY)")
+    engine = DbosEngine(EngineSettings(home=tmp_path, node="attic", url=url), SystemClock())
+    engine.start("work", "run-1")
+    engine.stop()

@@ -77,9 +77,12 @@ class SystemDatabase:
         return engine
 
     def _make_tables(self) -> None:
-        """A client makes none by itself; whoever comes first to a fresh home may be one."""
-        has_tables = sa.inspect(self.engine).has_table("dbos_migrations", schema=SCHEMA if self.is_shared else None)
-        if not has_tables:
+        """A client makes none by itself; whoever comes first to a fresh home may be one.
+
+        In PostgreSQL they are made one after another: DBOS itself knows whether all are there, and waits for whoever
+        makes them just now.
+        """
+        if self.is_shared or not sa.inspect(self.engine).has_table("dbos_migrations"):
             quiet()
             DBOS.migrate(self.url.render_as_string(hide_password=False), schema=SCHEMA)
 
