@@ -14,7 +14,7 @@ from elias.errors import EngineError
 
 app = typer.Typer(add_completion=False)
 
-_WITHIN_S = 15.0
+_WITHIN_S = 60.0
 
 
 @app.command(help="Stop the node.")

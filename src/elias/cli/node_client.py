@@ -38,7 +38,7 @@ class NodeClient:
     token: str
     process: int
 
-    def get(self, path: str, *, within_s: float = 10.0) -> Any:
+    def get(self, path: str, *, within_s: float = 60.0) -> Any:
         return self._call("GET", path, None, within_s)
 
     def post(self, path: str, body: object, *, within_s: float = ANSWER_WITHIN_S) -> Any:

@@ -80,7 +80,7 @@ def _detach(config: Config, port: int | None) -> dict[str, Any]:
 def _wait(home: Path, process: subprocess.Popen[bytes], log: Path, begin: int) -> dict[str, Any]:
     began, told = time.monotonic(), ""
     while process.poll() is None:
-        status = _running(home)
+        status = _heard(home)
         if status and status["in_service"]:
             return status
         if status and status["notes"] and not status["change"]:
@@ -95,6 +95,14 @@ def _wait(home: Path, process: subprocess.Popen[bytes], log: Path, begin: int) -
             raise EngineError("no model is in service yet", fix="elias status", kept="the node is up and keeps trying")
         time.sleep(0.1)
     raise _last_error(log, begin)
+
+
+def _heard(home: Path) -> dict[str, Any] | None:
+    """None too for one that broke off: it is on its way up, or busy, and is asked again."""
+    try:
+        return _running(home)
+    except EngineError:
+        return None
 
 
 def _last_error(log: Path, begin: int) -> EliasError:
