@@ -16,6 +16,7 @@ from elias.wiring.attest import make_node
 from elias.wiring.train import open_training
 
 CODE = "".join(f'def f{n}(x):\n    """Add {n}."""\n    return x + {n}\n' for n in range(8))
+PATIENCE_S = 900
 OWN_LINE = "print('a line that ada wrote')"
 
 
@@ -48,7 +49,7 @@ def carried(run_id: str) -> Run:
     """As the node does it."""
     with open_training(load()) as training:
         training.launch()
-        end = time.monotonic() + 110
+        end = time.monotonic() + PATIENCE_S
         while not (seen := training.stores.runs.get(run_id)).state.is_final:
             assert time.monotonic() < end and seen.state is not RunState.FAILED, seen
             time.sleep(0.2)

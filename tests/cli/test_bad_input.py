@@ -99,7 +99,7 @@ def elias(line: str) -> int:
 def process(line: str, **environment: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-c", "from elias.cli import main; main()", *line.split()]
     return subprocess.run(
-        command, env={**os.environ, **environment}, capture_output=True, text=True, timeout=120, check=False
+        command, env={**os.environ, **environment}, capture_output=True, text=True, timeout=900, check=False
     )
 
 

@@ -26,7 +26,7 @@ def elias(tmp_path: Path) -> Iterator[Elias]:
 
         def run(*words: str) -> subprocess.CompletedProcess[str]:
             command = [sys.executable, "-c", "from elias.cli import main; main()", *words]
-            return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)
+            return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=600)
 
         yield run
 

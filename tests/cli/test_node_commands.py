@@ -28,7 +28,7 @@ class Shell:
         command = [sys.executable, "-c", "from elias.cli import main; main()", *words]
         environment = {**os.environ, "ELIAS_HOME": str(self.home), "OMP_WAIT_POLICY": "PASSIVE"}
         return subprocess.run(
-            command, env=environment, input=typed or "", capture_output=True, text=True, timeout=120, check=False
+            command, env=environment, input=typed or "", capture_output=True, text=True, timeout=900, check=False
         )
 
     def json(self, *words: str) -> Any:

@@ -10,6 +10,9 @@ from pathlib import Path
 
 import pytest
 
+PATIENCE_S = "600"
+"""A place may take to answer: more than boto3 takes to be imported on a busy machine."""
+
 
 @pytest.fixture
 def elias(tmp_path: Path):
@@ -24,7 +27,7 @@ def elias(tmp_path: Path):
 
 
 def test_a_fresh_machine_sees_itself_and_what_the_other_places_lack(elias) -> None:
-    answer = elias("offers", "--base", "starter", "--steps", "100", "--json")
+    answer = elias("offers", "--base", "starter", "--steps", "100", "--timeout", PATIENCE_S, "--json")
     assert answer.returncode == 0, answer.stderr
     told = json.loads(answer.stdout)
     places = {place["backend"]: place for place in told["places"]}
@@ -39,7 +42,7 @@ def test_a_fresh_machine_sees_itself_and_what_the_other_places_lack(elias) -> No
         assert not places[name]["ready"]
         assert places[name]["needs"]
         assert places[name]["fix"]
-    shown = elias("offers", "--base", "starter", "--steps", "100").stdout
+    shown = elias("offers", "--base", "starter", "--steps", "100", "--timeout", PATIENCE_S).stdout
     assert "not kaggle: " in shown
     assert "not sagemaker: " in shown
     assert "assumed" in shown

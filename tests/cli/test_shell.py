@@ -10,17 +10,18 @@ import select
 import shlex
 import subprocess
 import sys
-import time
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import click
+import psutil
 import pytest
 import typer
 
 from elias.cli.output import ask, emit_table
 from elias.cli.shell import run_command
 from elias.errors import NotFound
+from elias.testing.engine_contract import wait_until
 
 PROBE = "elias.cli.probe"
 HEED_CTRL_C = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
@@ -151,17 +152,22 @@ def typed_at_a_terminal(folder: Path, body: str, keys: bytes) -> tuple[int, str]
     shown = b""
     while b"?" not in shown:
         shown += read(person)
-    time.sleep(0.5)  # Python's readline does not hear a signal between showing the prompt and waiting for keys
+    wait_until(lambda: waits_for_keys(process))
     os.write(person, keys)
     while chunk := read(person):
         shown += chunk
     os.close(person)
-    return process.wait(30), shown.decode()
+    return process.wait(300), shown.decode()
+
+
+def waits_for_keys(process: subprocess.Popen[bytes]) -> bool:
+    """Python's readline does not hear a signal between showing the prompt and waiting for keys."""
+    return psutil.Process(process.pid).status() == psutil.STATUS_SLEEPING
 
 
 def read(descriptor: int) -> bytes:
     """What is shown next; nothing once the other side has closed it."""
-    assert select.select([descriptor], [], [], 30)[0], "nothing more is shown"
+    assert select.select([descriptor], [], [], 300)[0], "nothing more is shown"
     try:
         return os.read(descriptor, 1024)
     except OSError:

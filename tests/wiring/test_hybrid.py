@@ -17,7 +17,7 @@ from elias.domain.run import HYBRID
 from elias.errors import ConfigError, NotFound
 from elias.services.runs import Wanted
 from elias.services.silent import offers_of
-from elias.wiring.backends import Backends
+from elias.wiring.backends import TRY_AGAIN_S, Backends
 from elias.wiring.offers import list_offers
 from elias_trainer.contract import TINY, BaseModel, Recipe
 
@@ -28,6 +28,7 @@ def a_machine_without_credentials(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
                  "AWS_SECRET_ACCESS_KEY", "AWS_DEFAULT_REGION", "AWS_REGION"):  # fmt: skip
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.setenv("KAGGLE_CONFIG_DIR", str(tmp_path / "kaggle"))
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "aws" / "config"))
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "aws" / "credentials"))
@@ -69,7 +70,8 @@ def test_a_configured_place_that_cannot_be_made_does_not_stop_the_others(tmp_pat
     assert list(found(HYBRID)) == ["local"] and set(found.unmade()) == {"kaggle", "lab"}
     assert "can be read by others" in found.unmade()["kaggle"].what
     readable.chmod(stat.S_IRUSR)
-    found.failed["kaggle"] = 0.0, found.unmade()["kaggle"]  # a minute later
+    failed_at, error = found.failed["kaggle"]
+    found.failed["kaggle"] = failed_at - TRY_AGAIN_S, error  # a minute later
     found(HYBRID)
     assert "can be read by others" not in getattr(found.unmade().get("kaggle"), "what", "")
 
@@ -100,7 +102,7 @@ def test_a_place_that_hybrid_is_to_do_without_is_left_out_told_and_still_there_b
     assert list(found(HYBRID)) == [] and list(found("local")) == ["local"]
     assert found(HYBRID)["local"] is found.made["local"], "a segment that is under way there is looked after"
     wanted = Wanted(strategy=HYBRID, base=BaseModel(reference=TINY), recipe=Recipe(max_steps=1))
-    listed = {place.backend: place for place in list_offers(config, wanted, None, timedelta(seconds=20)).places}
+    listed = {place.backend: place for place in list_offers(config, wanted, None, timedelta(minutes=10)).places}
     assert "training.hybrid_without" in (listed["local"].left_out or "") and listed["local"].rows
     assert listed["kaggle"].left_out is None
 

@@ -5,19 +5,20 @@ from __future__ import annotations
 import json
 import struct
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
+from elias.adapters.backends.trainer_archive import write_trainer_archive
 from elias.adapters.clock import SystemClock
 from elias.cli.schedule import app
 from elias.config import Config
 from elias.config.schema import Budget
-from elias.domain.run import Run, RunState
+from elias.domain.run import Run, RunState, Segment
 from elias.errors import EliasError
 from elias.services.deploy import DeployService
 from elias.services.launch import Means, Policy
@@ -27,15 +28,28 @@ from elias.testing.echo_engine import EchoEngine
 from elias.testing.nouns import a_verdict, an_artifact
 from elias.units import Money
 from elias.wiring.capture import make_capture
+from elias.wiring.corpus import open_blobs
 from elias.wiring.schedule import add_schedules, schedule_book, scheduler, wanted_of
 from elias.wiring.stores import Stores, open_engine, open_stores
-from elias.wiring.train import Training, make_training
+from elias.wiring.train import Parts, Training, make_training
+from elias_trainer.contract import Digest
 
 WEEKLY = Path(__file__).parents[2] / "examples" / "weekly.toml"
 
 
+class StandingClock(SystemClock):
+    """The machine's as it was when this one was made: no schedule comes due while a test looks."""
+
+    def __init__(self) -> None:
+        self.made_at = super().now()
+
+    def now(self) -> datetime:
+        return self.made_at
+
+
 @dataclass
 class House:
+    clock: StandingClock
     config: Config
     stores: Stores
     training: Training
@@ -57,6 +71,10 @@ class House:
         self.stores.models.add_verdict(verdict)
 
 
+def none_ends(run: Run, segments: Sequence[Segment], out: Path) -> Digest:
+    raise AssertionError("no run is carried out here")
+
+
 @pytest.fixture
 def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:
     monkeypatch.setenv("ELIAS_HOME", str(tmp_path / "home"))
@@ -76,12 +94,14 @@ def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:
             logs=tmp_path,
         )
         service = DeployService(means, Policy(default_bases=("small",)), Route())
-        yield House(config, stores, make_training(config, stores, open_engine(config)), service)
+        clock = StandingClock()
+        parts = Parts(archive=write_trainer_archive, finish=none_ends, blobs=open_blobs(config, stores), clock=clock)
+        yield House(clock, config, stores, make_training(config, stores, open_engine(config), parts), service)
         service.close()
 
 
 def add(house: House, name: str, **table: object) -> None:
-    schedule_book(house.config).add(name, {"base": "tiny", "strategy": "local", **table}, SystemClock().now())
+    schedule_book(house.config).add(name, {"base": "tiny", "strategy": "local", **table}, house.clock.now())
     schedule_book(house.config).ask(name)
 
 
@@ -126,7 +146,7 @@ def test_what_the_gate_refuses_stays_out_with_its_reason(house: House):
 
 def test_every_schedule_of_the_week_asks_for_a_run_that_can_be_begun(house: House):
     tables = tomllib.loads(WEEKLY.read_text())["schedule"]
-    book, now = schedule_book(house.config), SystemClock().now()
+    book, now = schedule_book(house.config), house.clock.now()
     wanted = {name: wanted_of(house.config, book.add(name, table, now)) for name, table in tables.items()}
     assert {name for name, want in wanted.items() if want.bounds.budget} == {"main"}
     assert {want.strategy for want in wanted.values()} == {"hybrid", "kaggle"}
@@ -144,7 +164,7 @@ def test_a_place_that_is_not_ready_is_a_warning_for_all_schedules_that_want_it(h
 def test_a_cap_below_the_budget_is_a_warning_that_says_how_to_raise_it(house: House):
     config = replace(house.config, budget=Budget(day=Money.usd(500), account=Money.usd(0)))
     tables = {"big": {"at": "02:00", "budget": "500usd", "base": "tiny", "strategy": "sagemaker"}}
-    made, doubts = add_schedules(config, tables, SystemClock().now())
+    made, doubts = add_schedules(config, tables, house.clock.now())
     assert [schedule.name for schedule in made] == ["big"] == [one.name for one in schedule_book(config).list()]
     place, money = doubts
     assert place.what.startswith("sagemaker is not ready for big: ")
@@ -154,7 +174,7 @@ def test_a_cap_below_the_budget_is_a_warning_that_says_how_to_raise_it(house: Ho
 
 def test_a_schedule_that_can_be_carried_out_is_added_without_a_word(house: House):
     tables = {"plain": {"at": "02:00", "base": "tiny", "strategy": "local", "sources": ["git"], "stages": [1, 4]}}
-    assert add_schedules(house.config, tables, SystemClock().now())[1] == []
+    assert add_schedules(house.config, tables, house.clock.now())[1] == []
 
 
 def test_a_base_in_this_folder_is_kept_by_its_whole_path(house: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
