@@ -13,7 +13,6 @@ from typing import Any
 import httpx
 import pytest
 
-from elias.adapters.clock import SystemClock
 from elias.cli.shell import run_command
 from elias.config import Config
 from elias.domain.label import Label
@@ -22,11 +21,13 @@ from elias.domain.spend import Caps, Claim, Part
 from elias.services.runs import Wanted
 from elias.testing.bundles import small_corpus
 from elias.testing.kaggle_emulator import KaggleEmulator
+from elias.testing.ports import free_port
 from elias.testing.sagemaker_emulator import SageMakerEmulator
 from elias.units import Money
 from elias.wiring.node import announce
 from elias.wiring.offers import list_offers
 from elias_trainer.contract import TINY, BaseModel, Recipe
+from tests.always_on.conftest import Ahead
 
 CREDENTIALS = {
     "KAGGLE_USERNAME": "ada",
@@ -38,15 +39,6 @@ CREDENTIALS = {
     "AWS_SHARED_CREDENTIALS_FILE": "/dev/null",
 }
 FREE_ONE = Wanted(strategy=HYBRID, base=BaseModel(reference=TINY), recipe=Recipe(max_steps=12))
-
-
-class Ahead(SystemClock):
-    """The machine's clock, put forward."""
-
-    by = timedelta(0)
-
-    def now(self) -> Any:
-        return super().now() + self.by
 
 
 @dataclass
@@ -67,8 +59,8 @@ class Clouds:
     def places(self) -> dict[str, dict[str, Any]]:
         kaggle, sagemaker = (f"http://127.0.0.1:{self.ports[name]}" for name in ("kaggle", "sagemaker"))
         return {
-            "kaggle": {"base_url": kaggle, "retry_wait": "0.01s", "http_read": "5s", "http_tries": 1},
-            "sagemaker": {"region": "us-east-1", "endpoint_url": sagemaker, "http_tries": 1, "http_connect": "2s"},
+            "kaggle": {"base_url": kaggle, "retry_wait": "0.01s", "http_tries": 1},
+            "sagemaker": {"region": "us-east-1", "endpoint_url": sagemaker, "http_tries": 1, "http_connect": "60s"},
         }
 
 
@@ -79,9 +71,7 @@ def clouds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Clouds:
         monkeypatch.delenv(name, raising=False)
     for name, value in CREDENTIALS.items():
         monkeypatch.setenv(name, value)
-    with KaggleEmulator(tmp_path / "kaggle") as kaggle, SageMakerEmulator(tmp_path / "sagemaker") as sagemaker:
-        urls = {"kaggle": kaggle.url, "sagemaker": sagemaker.url}
-    return Clouds(tmp_path, {name: int(url.rpartition(":")[2].strip("/")) for name, url in urls.items()})
+    return Clouds(tmp_path, {"kaggle": free_port(), "sagemaker": free_port()})
 
 
 @dataclass
@@ -97,9 +87,12 @@ class Told:
         self.capsys.readouterr()
         assert run_command("elias", "status", "status", ["--json"]) == 0
         found = json.loads(self.capsys.readouterr().out)["degraded"]
-        assert found == httpx.get(f"{self.living.url}/api/degraded").json()
-        assert found == httpx.get(f"{self.living.url}/api/status").json()["degraded"]
+        assert found == self._get("/api/degraded")
+        assert found == self._get("/api/status")["degraded"]
         return {state["name"]: state for state in found}
+
+    def _get(self, path: str) -> Any:
+        return httpx.get(f"{self.living.url}{path}", timeout=60).json()
 
 
 @pytest.fixture
@@ -176,4 +169,4 @@ def test_a_day_whose_money_is_spent_has_its_name_until_the_next_one(told_of: Any
 
 
 def _offers(config: Config) -> Any:
-    return list_offers(config, FREE_ONE, None, timedelta(seconds=20)).places
+    return list_offers(config, FREE_ONE, None, timedelta(minutes=5)).places

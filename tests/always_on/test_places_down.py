@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
-from elias.adapters.clock import SystemClock
 from elias.config import Config
 from elias.domain.degraded import Trouble
 from elias.domain.hold import YieldRule
@@ -27,19 +26,12 @@ from elias.testing.bundles import small_corpus
 from elias.testing.fake_trainer import build_fake_trainer
 from elias.testing.kaggle_emulator import KaggleEmulator
 from elias.testing.nouns import a_run
+from elias.testing.ports import free_port
 from elias.wiring.stores import open_engine, open_stores
 from elias.wiring.train import Parts, Training, make_training
 from elias.wiring.weather import weather
 from elias_trainer.contract import TINY, BaseModel, Digest, Recipe
-
-
-class Ahead(SystemClock):
-    """The machine's clock, put forward."""
-
-    by = timedelta(0)
-
-    def now(self) -> datetime:
-        return super().now() + self.by
+from tests.always_on.conftest import Ahead
 
 
 @pytest.fixture
@@ -47,9 +39,7 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Config:
     monkeypatch.setenv("KAGGLE_CONFIG_DIR", str(tmp_path / "none"))
     monkeypatch.setenv("KAGGLE_USERNAME", "ada")
     monkeypatch.setenv("KAGGLE_KEY", "a-key-that-nobody-may-log")
-    with KaggleEmulator(tmp_path / "kaggle") as emulated:
-        url = emulated.url
-    table = {"base_url": url, "retry_wait": "0.01s", "http_read": "2s"}
+    table = {"base_url": f"http://127.0.0.1:{free_port()}", "retry_wait": "0.01s"}
     return Config(home=tmp_path / "home", backends={"kaggle": table})
 
 
