@@ -8,14 +8,17 @@ import random
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 import pytest
 
 from elias.cli.shell import run_command
 from elias.config import load
+from elias.domain.run import Wish
 from elias.testing.engine_contract import wait_until
 from elias.wiring.stores import open_stores
 
@@ -24,7 +27,7 @@ pytestmark = pytest.mark.slow
 TRAIN = "train --base tiny --rank 4 --batch-size 2 --sequence-length 192 --yes"
 FLIPS = 3
 """Of each file, at places drawn from a seed."""
-PATIENCE_S = 120
+PATIENCE_S = 900
 
 
 @dataclass(frozen=True)
@@ -69,11 +72,29 @@ def paused_run(home: Path) -> str:
     command = [sys.executable, "-c", "from elias.cli import main; main()", *TRAIN.split()]
     with subprocess.Popen([*command, "--steps", "150", "--checkpoint-minutes", "0.005"], env=dict(os.environ)) as child:
         wait_until(lambda: list(home.glob("backends/local/segments/*/out/checkpoint/step-*/manifest.json")))
-        assert elias("run pause latest") == 0
+        trainer = trainer_under(home)
+        trainer.suspend()  # so that it has not ended when it is told to pause
+        with ThreadPoolExecutor(1) as beside:
+            going_on = beside.submit(resume_once_told, trainer)
+            assert elias("run pause latest") == 0
+            going_on.result()
         assert child.wait(PATIENCE_S) == 0
     with open_stores(load()) as stores:
         [run] = [run for run in stores.runs.list() if run.state == "paused"]
     return run.id
+
+
+def trainer_under(home: Path) -> psutil.Process:
+    """The one that lives."""
+    found = (json.loads(who.read_bytes())["pid"] for who in home.glob("backends/local/segments/*/who.json"))
+    [process] = [psutil.Process(pid) for pid in found if psutil.pid_exists(pid)]
+    return process
+
+
+def resume_once_told(trainer: psutil.Process) -> None:
+    with open_stores(load()) as stores:
+        wait_until(lambda: any(run.wish is Wish.PAUSE for run in stores.runs.list()))
+    trainer.resume()
 
 
 def elias(line: str) -> int:
