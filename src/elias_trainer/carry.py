@@ -101,8 +101,7 @@ def main(arguments: list[str]) -> int:
     if options.limit:
         _shorten(job, options.limit - (time.monotonic() - (shipper.began or began)))
     end = began + options.seconds if options.seconds else None
-    process = subprocess.Popen(_command(job, shipper.out.absolute(), options.gpus), cwd=options.work)
-    return _train(process, shipper, end)
+    return _train(_command(job, shipper.out.absolute(), options.gpus), options.work, shipper, end)
 
 
 def _gathered(parcel: Path, into: Path) -> Path:
@@ -203,10 +202,16 @@ def _command(job: Path, out: Path, gpus: int) -> list[str]:
     return [sys.executable, *start, "train", "--job", str(job), "--out", str(out)]
 
 
-def _train(process: subprocess.Popen[bytes], shipper: _Shipper, end: float | None) -> int:
+def _train(command: list[str], work: Path, shipper: _Shipper, end: float | None) -> int:
     """The trainer's exit code. At `end` (of the monotonic clock) it is told to stop, and after a grace made to."""
-    for number in (signal.SIGTERM, signal.SIGINT):
+    numbers, early = (signal.SIGTERM, signal.SIGINT), list[int]()
+    for number in numbers:  # one that comes while the trainer is being started is passed on too
+        signal.signal(number, lambda received, frame: early.append(received))
+    process = subprocess.Popen(command, cwd=work)
+    for number in numbers:
         signal.signal(number, lambda received, frame: process.send_signal(received))
+    for received in early:
+        process.send_signal(received)
     was_told = False
     while process.poll() is None:
         shipper.ship_checkpoints()

@@ -27,6 +27,23 @@ from elias_trainer.parcel import NOTE_PREFIX, NotWhole, Outbox, pack, unpack
 STEPS, HELD_AT = 60, 30
 PATIENCE_S = 600
 NODE_KEY = str(pyrage.x25519.Identity.generate())
+STOPPED_EARLY = """
+import os, pathlib, signal, subprocess, sys, time
+from elias_trainer import carry
+
+events = pathlib.Path(sys.argv[sys.argv.index("--work") + 1], "out", "events.jsonl")
+
+class Stopped(subprocess.Popen):
+    def __init__(self, *arguments, **options):
+        super().__init__(*arguments, **options)
+        while not events.exists():
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+subprocess.Popen = Stopped
+sys.exit(carry.main(sys.argv[1:]))
+"""
+"""A carrier that is told to stop before it has heard that its trainer runs."""
 
 
 def command(folder: Path, life: int) -> list[str]:
@@ -140,6 +157,16 @@ def test_the_trainers_deadline_is_no_later_than_the_places(tmp_path: Path) -> No
     assert done.returncode == 0
     result = json.loads((tmp_path / "outbox" / "result.json").read_bytes())
     assert (result["outcome"], result["reason"]) == ("paused", "deadline")
+
+
+def test_one_that_is_stopped_while_it_starts_its_trainer_leaves_a_checkpoint(tmp_path: Path) -> None:
+    bundle = make_bundle(tmp_path / "bundle", "carried-0001", Wanted(recipe=Recipe(max_steps=100_000)))
+    make_parcel(bundle, tmp_path / "parcel", Destination(node_key=NODE_KEY))
+    words = command(tmp_path, 1)
+    done = subprocess.run([words[0], "-c", STOPPED_EARLY, *words[4:]], stdout=subprocess.DEVNULL)
+    assert done.returncode == 0
+    result = json.loads((tmp_path / "outbox" / "result.json").read_bytes())
+    assert (result["outcome"], result["reason"]) == ("paused", "signal") and checkpoints(tmp_path)
 
 
 def test_a_failure_is_written_where_the_place_shows_it(tmp_path: Path) -> None:
