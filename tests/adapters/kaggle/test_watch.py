@@ -118,7 +118,7 @@ def test_a_log_that_is_closed_without_an_end_is_read_on(log: Log) -> None:
         opened.append(len(log.lines))
         log.lines.append(EVENT_PREFIX + f'{{"kind": "step", "seq": {len(opened)}}}')
         yield from log.lines
-        log.has_ended.wait(0 if len(opened) < 3 else 20)
+        log.has_ended.wait(0 if len(opened) < 3 else 600)
 
     settings = KaggleSettings(retry_wait=timedelta(milliseconds=1))
     live = Watch(settings, closed_twice).log(ENTRY)
@@ -179,7 +179,7 @@ def test_of_two_that_are_ready_at_the_same_moment_one_takes_the_last_session(
 
     def poll(backend: KaggleBackend, key: str) -> None:
         for _ in range(4):
-            barrier.wait(20)
+            barrier.wait(600)
             backend.poll(key)
 
     with ThreadPoolExecutor(2) as pool:

@@ -87,8 +87,9 @@ class LiveLog:
             if self._stop.is_set():
                 return
             if number > self._count:
+                self.has_ended = False  # before what the line says is shown to anybody
                 self._take(line)
-                self._count, self._cuts, self.has_ended = number, 0, False
+                self._count, self._cuts = number, 0
         self.has_ended = True  # a proxy's limit looks the same: it is read on until somebody knows better
 
     def _take(self, line: str) -> None:
