@@ -110,10 +110,9 @@ def test_job_names_are_what_sagemaker_takes_and_never_the_same_for_two_segments(
     assert all(len(name) <= 63 and name.replace("-", "").isalnum() and name.startswith("elias-") for name in names)
 
 
-def test_a_hundred_jobs_are_asked_after_below_what_aws_throttles_at(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hundred_jobs_are_asked_after_below_what_aws_throttles_at() -> None:
     now = 0.0
-    monkeypatch.setattr("elias.adapters.backends.sagemaker.pace.time.monotonic", lambda: now)
-    pace, asked = Pace(SageMakerSettings()), dict.fromkeys(map(str, range(100)), 0)
+    pace, asked = Pace(SageMakerSettings(), lambda: now), dict.fromkeys(map(str, range(100)), 0)
     for _ in range(1200):  # ten minutes of a coordinator that polls each job every half second
         for key in asked:
             asked[key] += pace.may_ask(key, running=100, is_urgent=False)

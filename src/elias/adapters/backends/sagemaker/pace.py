@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 
 from elias.adapters.backends.sagemaker.settings import SageMakerSettings
 
@@ -16,8 +17,9 @@ WAITS_S = 10.0
 class Pace:
     """Turns of all jobs of this process; who has waited longest comes first."""
 
-    def __init__(self, settings: SageMakerSettings) -> None:
+    def __init__(self, settings: SageMakerSettings, seconds: Callable[[], float] = time.monotonic) -> None:
         self._settings = settings
+        self._seconds = seconds
         self._lock = threading.Lock()
         self._asked: dict[str, float] = {}
         self._waits: dict[str, float] = {}
@@ -32,7 +34,7 @@ class Pace:
     def may_ask(self, key: str, *, running: int, is_urgent: bool) -> bool:
         """Whether it is `key`'s turn; counts as asked then. What a person wants, such as a stop, is always in turn."""
         with self._lock:
-            now, every_s = time.monotonic(), self.every_s(running)
+            now, every_s = self._seconds(), self.every_s(running)
             if is_urgent and now - self._since(key) < min(URGENT_S, every_s):
                 return False
             if not is_urgent:
