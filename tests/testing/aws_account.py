@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from elias.testing.sagemaker_emulator import SageMakerEmulator
 
 REGION = "us-east-1"
+PATIENCE_S = 300.0
 ONE_TRY = Config(retries={"total_max_attempts": 1}, proxies={})
 HELLO = """
 import json, os, pathlib
@@ -75,7 +76,7 @@ class Account:
         return self.session.client(service, endpoint_url=self.emulated.url, config=config, **more)
 
     def request(self, name: str, script: str = HELLO, **more: Any) -> dict[str, Any]:
-        self.s3.put_object(Bucket="models", Key=f"{name}/code/train.py", Body=script.encode())
+        self.change_script(name, script)
         channel = {"S3DataSource": {"S3DataType": "S3Prefix", "S3Uri": f"s3://models/{name}/code"}}
         request = {
             "TrainingJobName": name,
@@ -92,6 +93,10 @@ class Account:
         }
         return request | more
 
+    def change_script(self, name: str, script: str) -> None:
+        """What a job's next container finds in place of its first one's program."""
+        self.s3.put_object(Bucket="models", Key=f"{name}/code/train.py", Body=script.encode())
+
     def spot(self, name: str, script: str, **more: Any) -> dict[str, Any]:
         limits = {"MaxRuntimeInSeconds": 3600, "MaxWaitTimeInSeconds": 7200}
         spot = {"EnableManagedSpotTraining": True, "StoppingCondition": limits}
@@ -107,21 +112,21 @@ class Account:
 
     def until(self, name: str, *statuses: str) -> dict[str, Any]:
         """The job once its primary or secondary status is one of these."""
-        for _ in range(1000):
+        end = time.monotonic() + PATIENCE_S
+        while True:
             job = self.describe(name)
             if job["TrainingJobStatus"] in statuses or job["SecondaryStatus"] in statuses:
                 return job
             if job["TrainingJobStatus"] in ("Failed", "Completed", "Stopped"):
                 raise AssertionError(job)
+            assert time.monotonic() < end, f"{name} stays {job['SecondaryStatus']}"
             time.sleep(0.03)
-        raise AssertionError(f"{name} stays {job['SecondaryStatus']}")
 
     def until_said(self, name: str, text: str) -> None:
-        for _ in range(1000):
-            if text in self.said(name):
-                return
+        end = time.monotonic() + PATIENCE_S
+        while text not in self.said(name):
+            assert time.monotonic() < end, f"{name} never said {text!r}"
             time.sleep(0.03)
-        raise AssertionError(f"{name} never said {text!r}")
 
     def said(self, name: str) -> str:
         group = "/aws/sagemaker/TrainingJobs"

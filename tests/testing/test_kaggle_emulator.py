@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import requests
 
+from elias.testing.engine_contract import wait_until
 from elias.testing.kaggle_emulator import Fault, FaultKind, KaggleEmulator
 
 SCRIPT = """
@@ -83,20 +84,15 @@ def kernel_folder(folder: Path, script: str, **more: Any) -> Path:
 
 
 def wait_ready(client: Any) -> None:
-    for _ in range(200):
-        if client.dataset_status("ada/some-corpus") == "ready":
-            return
-        time.sleep(0.02)
-    raise AssertionError("the dataset never became ready")
+    wait_until(lambda: client.dataset_status("ada/some-corpus") == "ready")
 
 
 def wait_end(client: Any, kernel: str = "ada/train-one") -> Any:
-    for _ in range(1000):
-        status = client.kernels_status(kernel)
-        if status.status.name not in ("QUEUED", "RUNNING"):
-            return status
+    end = time.monotonic() + 300
+    while (status := client.kernels_status(kernel)).status.name in ("QUEUED", "RUNNING"):
+        assert time.monotonic() < end, "the session never ended"
         time.sleep(0.03)
-    raise AssertionError("the session never ended")
+    return status
 
 
 def test_a_dataset_goes_up_a_script_runs_on_it_and_its_paged_output_comes_back(client: Any, tmp_path: Path) -> None:
@@ -131,7 +127,7 @@ def test_while_a_version_is_processed_the_previous_one_is_mounted_without_a_word
 ) -> None:
     client.dataset_create_new(str(dataset_folder(tmp_path / "data", "old")), quiet=True)
     wait_ready(client)
-    emulated.disk.faults.add(Fault(kind=FaultKind.SLOW_PROCESSING, call="CreateDatasetVersion", seconds=60))
+    emulated.disk.faults.add(Fault(kind=FaultKind.SLOW_PROCESSING, call="CreateDatasetVersion", seconds=3600))
     client.dataset_create_version(str(dataset_folder(tmp_path / "data", "new")), "digest", quiet=True)
     client.kernels_push(str(kernel_folder(tmp_path / "kernel", SCRIPT)))
     wait_end(client)
@@ -158,8 +154,11 @@ def test_the_gpu_is_counted_by_week_and_refused_when_the_week_is_spent(
 ) -> None:
     client.dataset_create_new(str(dataset_folder(tmp_path / "data", "hello")), quiet=True)
     wait_ready(client)
+    emulated.disk.advance(
+        emulated.disk.next_refresh() - emulated.disk.now() + timedelta(days=3)
+    )  # no week ends meanwhile
     emulated.disk.configure(gpu_seconds_a_week=1.0)
-    folder = kernel_folder(tmp_path / "kernel", "import time; time.sleep(30)")
+    folder = kernel_folder(tmp_path / "kernel", "import time; time.sleep(3600)")
     client.kernels_push(str(folder))
     assert wait_end(client).status.name == "CANCEL_ACKNOWLEDGED"
     client.kernels_delete("ada/train-one", no_confirm=True)
@@ -175,7 +174,7 @@ def test_a_third_gpu_session_at_once_is_refused_with_status_200(client: Any, tmp
     client.dataset_create_new(str(dataset_folder(tmp_path / "data", "hello")), quiet=True)
     wait_ready(client)
     for name in ("train-one", "train-two", "train-three"):
-        folder = kernel_folder(tmp_path / name, "import time; time.sleep(30)", id=f"ada/{name}", title=name)
+        folder = kernel_folder(tmp_path / name, "import time; time.sleep(3600)", id=f"ada/{name}", title=name)
         pushed = client.kernels_push(str(folder))
     assert "Maximum batch GPU session count of 2" in pushed.error
 
@@ -194,7 +193,7 @@ def test_a_session_that_is_ended_keeps_what_it_had_written(
     client.dataset_create_new(str(dataset_folder(tmp_path / "data", "hello")), quiet=True)
     wait_ready(client)
     emulated.disk.faults.add(Fault(kind=kind, call="SaveKernel", once="kept", seconds=0.2))
-    slow = "import pathlib, time; pathlib.Path('kept').write_text('1'); time.sleep(30)"
+    slow = "import pathlib, time; pathlib.Path('kept').write_text('1'); time.sleep(3600)"
     client.kernels_push(str(kernel_folder(tmp_path / "kernel", slow)))
     assert wait_end(client).status.name == status
     client.kernels_output("ada/train-one", str(tmp_path / "out"), force=True)
@@ -205,7 +204,7 @@ def test_a_vanished_kernel_answers_404(client: Any, emulated: KaggleEmulator, tm
     client.dataset_create_new(str(dataset_folder(tmp_path / "data", "hello")), quiet=True)
     wait_ready(client)
     emulated.disk.faults.add(Fault(kind=FaultKind.VANISHED, call="SaveKernel", seconds=0.1))
-    client.kernels_push(str(kernel_folder(tmp_path / "kernel", "import time; time.sleep(30)")))
+    client.kernels_push(str(kernel_folder(tmp_path / "kernel", "import time; time.sleep(3600)")))
     with pytest.raises(requests.HTTPError) as gone:
         wait_end(client)
     assert gone.value.response.status_code == 404
@@ -272,6 +271,6 @@ def test_the_stock_command_line_reaches_it_through_a_proxy_setting(emulated: Kag
         "HOME": str(tmp_path),
     }
     words = [sys.executable, "-m", "kaggle", "quota"]
-    done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     assert "30" in done.stdout

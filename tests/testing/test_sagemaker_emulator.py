@@ -4,12 +4,12 @@ import io
 import json
 import shutil
 import tarfile
-import time
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
+from elias.testing.engine_contract import wait_until
 from elias.testing.sagemaker_emulator import Fault, FaultKind
 from tests.testing.aws_account import REGION, RESUMES, WAITS, Account, refused
 
@@ -99,10 +99,7 @@ def test_a_spot_job_is_interrupted_resumes_from_its_checkpoint_and_is_billed_les
     checkpoints = {"S3Uri": "s3://models/spot-resume/checkpoints"}
     account.create(account.spot("spot-resume", RESUMES, CheckpointConfig=checkpoints))
     key = "spot-resume/checkpoints/state.json"
-    for _ in range(500):
-        if "Contents" in account.s3.list_objects_v2(Bucket="models", Prefix=key):
-            break
-        time.sleep(0.02)
+    wait_until(lambda: "Contents" in account.s3.list_objects_v2(Bucket="models", Prefix=key))
     account.disk.interrupt("spot-resume")
     account.until("spot-resume", "Interrupted", "Completed")
     job = account.until("spot-resume", "Completed")
@@ -118,11 +115,13 @@ def test_a_spot_job_is_interrupted_resumes_from_its_checkpoint_and_is_billed_les
 
 
 def test_an_injected_interruption_comes_at_its_time_and_only_to_spot_jobs(account: Account) -> None:
-    account.disk.faults.add(Fault(kind=FaultKind.SPOT_INTERRUPTION, seconds=0.05))
+    account.disk.faults.add(Fault(kind=FaultKind.SPOT_INTERRUPTION, seconds=1800))
     account.create(account.request("on-demand", "pass"))
     account.until("on-demand", "Completed")
-    once = "import time; time.sleep(0.5)"
-    account.create(account.spot("spot-fault", once))
+    account.create(account.spot("spot-fault", WAITS))
+    account.until_said("spot-fault", "ready")
+    account.change_script("spot-fault", "pass")
+    account.disk.advance(timedelta(minutes=30))
     job = account.until("spot-fault", "Completed")
     assert [step["Status"] for step in job["SecondaryStatusTransitions"]].count("Interrupted") == 1
 

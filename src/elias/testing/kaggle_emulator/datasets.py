@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import tarfile
-import time
 import uuid
 import zipfile
 from pathlib import Path
@@ -65,7 +64,7 @@ class Datasets:
     def get_dataset_status(self, body: Json, user: str, fault: Fault | None) -> Json:
         folder = self._existing(body, user)
         version = read(folder / "versions" / str(latest_version(folder)) / "version.json") or {}
-        return {"status": "READY" if time.time() >= version["ready_at"] else "BLOBS_RECEIVED"}
+        return {"status": "READY" if self._disk.now().timestamp() >= version["ready_at"] else "BLOBS_RECEIVED"}
 
     def get_dataset(self, body: Json, user: str, fault: Fault | None) -> Json:
         folder = self._existing(body, user)
@@ -139,7 +138,8 @@ class Datasets:
             fault.seconds if fault and fault.kind is FaultKind.SLOW_PROCESSING else self._disk.settings.processing_s
         )
         description = body.get("description", "")
-        write(version / "version.json", {"notes": notes, "description": description, "ready_at": time.time() + wait_s})
+        ready_at = self._disk.now().timestamp() + wait_s
+        write(version / "version.json", {"notes": notes, "description": description, "ready_at": ready_at})
         ref = f"{known['owner']}/{known['slug']}"
         return {"ref": ref, "url": f"{self._base_url}/datasets/{ref}", "status": "ok"}
 

@@ -25,7 +25,7 @@ class FaultKind(StrEnum):
     TRUNCATED = "truncated"
     """Download: half of the bytes, then the connection is closed."""
     SLOW_PROCESSING = "slow_processing"
-    """CreateDataset and CreateDatasetVersion: READY only after `seconds`."""
+    """CreateDataset and CreateDatasetVersion: READY only after `seconds`, in the emulator's time (`Disk.advance`)."""
     STALE_DATASET = "stale_dataset"
     """SaveKernel: the session mounts the version before the newest one."""
     WRONG_ACCELERATOR = "wrong_accelerator"

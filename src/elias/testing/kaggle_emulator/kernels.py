@@ -217,16 +217,15 @@ class Kernels:
     def _mount(self, ref: str, inputs: Path, *, stale: bool) -> None:
         owner, slug = _owner_slug(ref)
         folder = self._disk.dataset(owner, slug)
-        ready = [n for n in range(1, latest_version(folder) + 1) if _is_ready(folder / "versions" / str(n))]
+        ready = [n for n in range(1, latest_version(folder) + 1) if self._is_ready(folder / "versions" / str(n))]
         number = (ready[:-1] or ready)[-1] if stale else ready[-1] if ready else 0
         target = inputs / "datasets" / owner / slug if self._disk.settings.newer_mounts else inputs / slug
         if number:
             shutil.copytree(folder / "versions" / str(number) / "files", target)
 
-
-def _is_ready(version: Path) -> bool:
-    known = read(version / "version.json")
-    return known is not None and time.time() >= float(known["ready_at"])
+    def _is_ready(self, version: Path) -> bool:
+        known = read(version / "version.json")
+        return known is not None and self._disk.now().timestamp() >= float(known["ready_at"])
 
 
 def _gpus(body: Json, fault: Fault | None) -> list[str]:

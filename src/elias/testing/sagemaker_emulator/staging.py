@@ -105,7 +105,7 @@ class CheckpointSync:
             self._stage.upload(copy, f"{self._uri}/{path.relative_to(self._folder).as_posix()}", self._kms_key)
             self._sent[path] = state
 
-    def _state(self) -> dict[Path, tuple[int, int]]:
+    def _state(self) -> dict[Path, tuple[int, int, int]]:
         known = {}
         for path in sorted(self._folder.rglob("*")):
             try:
@@ -113,7 +113,7 @@ class CheckpointSync:
             except FileNotFoundError:
                 continue
             if path.is_file():
-                known[path] = (stat.st_mtime_ns, stat.st_size)
+                known[path] = (stat.st_ino, stat.st_mtime_ns, stat.st_size)
         return known
 
 
