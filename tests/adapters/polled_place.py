@@ -10,6 +10,8 @@ from typing import Any
 
 from elias.domain.run import SegmentState
 from elias.ports.backend import Status
+from elias.testing.fake_trainer import fake_base
+from elias_trainer.contract import BaseModel
 
 
 @dataclass(kw_only=True)
@@ -20,7 +22,19 @@ class PolledPlace:
     home: Path
     key: str = "faults-0001"
 
-    def until(self, is_so: Callable[[Status], bool], within_s: float = 120.0) -> list[Status]:
+    def held(self, steps: int, step_s: float = 0.01) -> BaseModel:
+        """A base whose training does no more than these steps until `let_go`: it lasts while somebody looks at it."""
+        self._hold.touch()
+        return fake_base(step_s=step_s, held=(self._hold, steps))
+
+    def let_go(self) -> None:
+        self._hold.unlink()
+
+    @property
+    def _hold(self) -> Path:
+        return self.home / "hold"
+
+    def until(self, is_so: Callable[[Status], bool], within_s: float = 300.0) -> list[Status]:
         """Poll until a status is so; all that were seen."""
         seen: list[Status] = []
         end = time.monotonic() + within_s

@@ -13,17 +13,18 @@ from elias.ports.backend import BackendContext
 from elias.testing.bundles import Wanted, make_bundle, need_of
 from elias.testing.fake_trainer import fake_base
 from elias.testing.kaggle_emulator import Beside, Fault, FaultKind, KaggleEmulator
+from elias.units import Clock
 from elias_trainer.contract import Limits, Recipe
 from tests.adapters.polled_place import PolledPlace
 
 NODE_KEY = str(pyrage.x25519.Identity.generate())
 QUICK = {
-    "session_limit": "63s",  # the trainer gets three seconds of it, and a slow machine a minute for all around it
+    "session_limit": "30m",  # whatever does not end by itself is ended with the test
     "margin": "60s",
     "retry_wait": "0.05s",
-    "http_read": "5s",
+    "http_read": "60s",
     "poll_every": "0s",
-    "processing_limit": "20s",
+    "processing_limit": "10m",
     "stale_wait": "0.05s",
     "settle": "0.3s",
     "missing_limit": "0.3s",
@@ -36,8 +37,8 @@ ENDLESS = {
     "limits": Limits(checkpoint_every_s=0.2),
 }
 """What is submitted to be ended by something else than its work."""
-CHECKPOINT = "checkpoint-*.pack"
-"""What lies in a session's output when it has its first checkpoint."""
+CHECKPOINT = "outbox.json"
+"""What lies in a session's output when its first checkpoint is there whole, and named."""
 LONG = (
     "test_a_final_state_stays",
     "test_cancelling_keeps_the_checkpoint",
@@ -90,14 +91,14 @@ def make_backend(emulated: Beside, tmp_path: Path, account: None) -> Callable[..
     script = tmp_path / "template.py"
     script.write_text(as_script(template_text()))
 
-    def make(**settings: Any) -> KaggleBackend:
+    def make(clock: Clock | None = None, **settings: Any) -> KaggleBackend:
         chosen = QUICK | {"base_url": emulated.url, "template": str(script)} | settings
         context = BackendContext(
             name="kaggle",
             node="test-node",
             home=tmp_path / "node",
             settings={name: value for name, value in chosen.items() if value is not None},
-            clock=SystemClock(),
+            clock=clock or SystemClock(),
             node_key=NODE_KEY,
         )
         return KaggleBackend(context)

@@ -19,7 +19,7 @@ def type_kaggle(command: str, url: str, scratch: Path) -> str:
     words = shlex.split(command)
     assert words[0] == "kaggle"
     done = subprocess.run(
-        [sys.executable, "-m", *words], env=environment, capture_output=True, text=True, check=False, timeout=60
+        [sys.executable, "-m", *words], env=environment, capture_output=True, text=True, check=False, timeout=600
     )
     assert done.returncode == 0, f"{command}: {done.stdout} {done.stderr}"
     return done.stdout

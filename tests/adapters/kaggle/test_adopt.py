@@ -39,7 +39,7 @@ from elias.services.runs import Wanted, new_run
 from elias.services.verify import verify_artifact
 from elias.testing.blobs import FolderBlobs
 from elias.testing.bundles import CORPUS, small_corpus
-from elias.testing.fake_trainer import expected_adapter
+from elias.testing.fake_trainer import expected_adapter, fake_base
 from elias.testing.kaggle_emulator import Fault, FaultKind, KaggleEmulator
 from elias.wiring.attest import make_node, node_signer
 from elias.wiring.backends import backend_context
@@ -49,6 +49,7 @@ from elias_trainer.contract import BaseModel, Recipe, digest_bytes, digest_file
 from tests.adapters.kaggle.official_cli import type_kaggle
 
 STEPS = 40
+PATIENCE_S = 900.0
 
 
 @dataclass
@@ -67,11 +68,12 @@ class Person:
     def backend(self) -> Any:
         return self.training.coordinator.means.backends("kaggle")["kaggle"]
 
-    def run(self, label: Label = Label.PUBLIC, steps: int = STEPS, **bounds: Any) -> Run:
+    def run(self, label: Label = Label.PUBLIC, steps: int = STEPS, base: BaseModel | None = None, **bounds: Any) -> Run:
         """One that stands, of which nothing was ever sent."""
         corpus = small_corpus(FolderBlobs(self.home / "blobs"), label, SystemClock().now())
         self.training.stores.corpora.add(corpus)
-        run = new_run(kaggle_kills.wanted(steps, **bounds), corpus, SystemClock())
+        wanted = kaggle_kills.wanted(steps, **bounds)
+        run = new_run(replace(wanted, base=base or wanted.base), corpus, SystemClock())
         self.training.stores.runs.add(run)
         return self.training.stores.runs.update(run.id, state=RunState.PAUSED)
 
@@ -87,7 +89,7 @@ class Person:
         """Type what the kit says, each until it has come to its end."""
         for command in kit.commands:
             wanted_word = "ready" if "datasets status" in command else until if "kernels status" in command else ""
-            end = time.monotonic() + 120
+            end = time.monotonic() + PATIENCE_S
             while not re.search(wanted_word, type_kaggle(command, self.emulated.url, self.home)):
                 assert time.monotonic() < end, command
 
@@ -185,15 +187,19 @@ def test_a_node_that_dies_while_it_adopts_goes_on_by_adopting_again_or_by_resumi
 @pytest.mark.slow
 def test_a_copy_of_a_notebook_that_the_node_pushed_is_adopted(person: Person, tmp_path: Path) -> None:
     """As with Copy & Edit on the web: the segment itself was lost, and its copy ends the run."""
-    person.emulated.disk.faults.add(Fault(kind=FaultKind.SESSION_ERROR, call="SaveKernel", seconds=0.0))
-    run = person.run()
+    lost = Fault(kind=FaultKind.SESSION_ERROR, call="SaveKernel", seconds=0.0, once="lost")
+    person.emulated.disk.faults.add(lost)
+    (tmp_path / "hold").touch()
+    run = person.run(base=fake_base(held=(tmp_path / "hold", 0)))
     request_kills.quick(person.training).launch()
     person.training.runs.resume(run.id)
-    end = time.monotonic() + 90
-    while not person.emulated.disk.requests("SaveKernel"):
+    end = time.monotonic() + PATIENCE_S
+    while not (found := list(person.emulated.disk.root.glob("kernels/ada/*/versions/1/kaggle/working"))):
         assert time.monotonic() < end
         time.sleep(0.02)
     person.training.runs.pause(run.id)
+    (found[0] / "lost").touch()
+    (tmp_path / "hold").unlink()
     while person.training.stores.runs.get(run.id).state is not RunState.PAUSED:
         assert time.monotonic() < end
         time.sleep(0.05)
@@ -217,7 +223,7 @@ def test_a_copy_of_a_notebook_that_the_node_pushed_is_adopted(person: Person, tm
 
 
 def ended(person: Person, run: Run) -> Run:
-    end = time.monotonic() + 90
+    end = time.monotonic() + PATIENCE_S
     while not (seen := person.training.stores.runs.get(run.id)).state.is_final:
         assert time.monotonic() < end and seen.state is not RunState.FAILED, seen
         time.sleep(0.05)
@@ -339,6 +345,6 @@ def leave_no_result(output: Path) -> None:
 def elias(person: Person, *words: str) -> str:
     environment = os.environ | {"ELIAS_HOME": str(person.home)}
     command = [sys.executable, "-c", "from elias.cli import main; main()", *words]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=120)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=PATIENCE_S)
     assert done.returncode == 0, f"{words}: {done.stdout} {done.stderr}"
     return done.stdout

@@ -75,12 +75,12 @@ def test_a_base_is_trained_on_out_of_a_dataset_of_its_own(
     type_kaggle(f"kaggle datasets create -p {small_model}", place.emulated.url, place.home)
     (small_model / "dataset-metadata.json").unlink()
 
-    place.backend = make_backend(base_source="ada/small-llama", session_limit="2m")
+    place.backend = make_backend(base_source="ada/small-llama")
     bundle = real_bundle(place.home / "bundle", place.key)
     [offer] = place.backend.offers(need_of(bundle))
     assert offer.refused is None
     place.backend.submit(place.key, bundle, offer)
-    ended = place.until(lambda status: status.state.is_final, within_s=90)[-1]
+    ended = place.until(lambda status: status.state.is_final, within_s=900)[-1]
     assert ended.state is SegmentState.DONE, ended
     place.backend.fetch(place.key, place.home / "home")
     result = json.loads((place.home / "home" / "result.json").read_bytes())

@@ -16,7 +16,6 @@ from elias.testing.engine_contract import wait_until
 
 
 class TestKaggle(BackendSuite):
-    patience_s = 60.0
     poll_s = 0.1
 
     @pytest.fixture
@@ -32,8 +31,11 @@ class TestKaggle(BackendSuite):
         backend.fetch(handle, tmp_path / "home")
         assert not list((tmp_path / "home").iterdir())
 
-    def test_cancelling_keeps_the_checkpoint(self, backend: Backend, bundle: MakeBundle, tmp_path: Path) -> None:
+    def test_cancelling_keeps_the_checkpoint(  # type: ignore[override] # with a session of half a minute
+        self, make_backend: Callable[..., Backend], bundle: MakeBundle, tmp_path: Path
+    ) -> None:
         """A cancelled session runs to its deadline, since nothing else would keep its output."""
+        backend = make_backend(session_limit="63s")
         handle = self.submit(backend, bundle(recipe=self.LONG))
         self.until(backend, handle, lambda: backend.poll(handle).state is SegmentState.RUNNING)
         backend.cancel(handle)

@@ -1,8 +1,10 @@
 """A push of the notebook: once, however it is answered, and with its own parcel."""
 
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
+import kaggle_kills
 import pytest
 
 from elias.adapters.backends.kaggle import KaggleBackend
@@ -53,12 +55,13 @@ def test_a_push_whose_answer_is_lost_is_found_again_and_never_repeated(place: An
 def test_a_push_that_never_arrived_is_sent_again_once_that_is_clear(
     place: Any, make_backend: Callable[..., KaggleBackend]
 ) -> None:
-    place.backend = make_backend(settle="2s")
+    place.backend = make_backend(kaggle_kills.EmulatedClock(place.emulated.disk), settle="1h")
     place.fault(FaultKind.HTTP_500, "SaveKernel")
     place.submit()
-    seen = place.until(lambda status: status.state.is_final)
-    assert any("looking whether it arrived" in (status.note or "") for status in seen)
-    assert seen[-1].state is SegmentState.DONE and place.pushes() == 2
+    place.until(lambda status: "looking whether it arrived" in (status.note or ""))
+    assert place.pushes() == 1
+    place.emulated.disk.advance(timedelta(hours=2))
+    assert place.ended().state is SegmentState.DONE and place.pushes() == 2
 
 
 def test_a_push_refused_with_status_200_is_an_error_with_its_fix(place: Any) -> None:

@@ -41,7 +41,10 @@ def without_repeats(requests: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def test_the_requests_of_a_segment_are_those_on_record(place: Any) -> None:
     place.fault(FaultKind.SLOW_PROCESSING, "CreateDataset", seconds=0.5)
-    place.submit(label=Label.PRIVATE)
+    place.submit(label=Label.PRIVATE, base=place.held(11))
+    place.running()
+    place.until(lambda status: place.emulated.disk.requests("logs"))
+    place.let_go()
     assert place.ended().state is SegmentState.DONE
     place.backend.forget(place.key)
     sent = without_repeats(place.emulated.disk.requests())

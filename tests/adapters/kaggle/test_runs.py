@@ -24,6 +24,8 @@ from elias.wiring.train import open_training
 from elias_trainer.contract import Recipe
 
 STEPS = 40
+PATIENCE_S = 900.0
+"""Of whoever waits for a run's end, however busy the machine is."""
 
 
 def expected(steps: int = STEPS) -> str:
@@ -55,7 +57,7 @@ def test_five_segments_over_two_weeks_give_the_bytes_of_an_uninterrupted_run(
         run = new_run(kaggle_kills.wanted(STEPS, segment_steps=8), corpus, clock)
         request_kills.quick(training).launch()
         training.runs.begin(run)
-        end = time.monotonic() + 100
+        end = time.monotonic() + PATIENCE_S
         while not (seen := training.stores.runs.get(run.id)).state.is_final:
             assert time.monotonic() < end and seen.state is not RunState.FAILED, seen
             refresh = disk.next_refresh()
@@ -78,7 +80,7 @@ def test_a_run_that_waits_for_its_quota_says_until_when(
     emulated: Beside, account: None, tmp_path: Path, script: str
 ) -> None:
     emulated.disk.configure(gpu_seconds_a_week=60.0)
-    home = tmp_path / "node"
+    home, refresh = tmp_path / "node", emulated.disk.next_refresh()
     config = kaggle_kills.config_of(home, emulated.url, script)
     with open_training(config, request_kills.parts_of(home)) as training:
         corpus = corpus_in(home)
@@ -86,11 +88,12 @@ def test_a_run_that_waits_for_its_quota_says_until_when(
         run = new_run(kaggle_kills.wanted(STEPS), corpus, SystemClock())
         request_kills.quick(training).launch()
         training.runs.begin(run)
-        end = time.monotonic() + 20
+        end = time.monotonic() + PATIENCE_S
         while (seen := training.stores.runs.get(run.id)).state is not RunState.WAITING:
             assert time.monotonic() < end
             time.sleep(0.05)
-    assert f"{emulated.disk.next_refresh():%Y-%m-%d}" in (seen.reason or "")
+    refreshes = {refresh, emulated.disk.next_refresh()}  # a week may have ended just now
+    assert any(f"{moment:%Y-%m-%d}" in (seen.reason or "") for moment in refreshes)
 
 
 def test_a_cancelled_run_leaves_nothing_on_kaggle_and_keeps_its_checkpoint(
@@ -104,7 +107,7 @@ def test_a_cancelled_run_leaves_nothing_on_kaggle_and_keeps_its_checkpoint(
         run = new_run(kaggle_kills.wanted(100_000), corpus, SystemClock())
         request_kills.quick(training).launch()
         training.runs.begin(run)
-        end, is_cancelled = time.monotonic() + 120, False
+        end, is_cancelled = time.monotonic() + PATIENCE_S, False
         while not (seen := training.stores.runs.get(run.id)).state.is_final:
             assert time.monotonic() < end and seen.state is not RunState.FAILED, seen
             if not is_cancelled and request_kills.steps_of(training.stores, run):
@@ -134,7 +137,7 @@ def test_private_data_is_planned_for_kaggle_and_sealed_with_the_nodes_own_key(
         run = new_run(kaggle_kills.wanted(STEPS), corpus, SystemClock())
         request_kills.quick(training).launch()
         training.runs.begin(run)
-        end = time.monotonic() + 60
+        end = time.monotonic() + PATIENCE_S
         while not (seen := training.stores.runs.get(run.id)).state.is_final:
             assert time.monotonic() < end and seen.state is not RunState.FAILED, seen
             time.sleep(0.05)
@@ -164,7 +167,7 @@ def test_the_real_trainer_gives_the_same_bytes_in_two_kaggle_sessions_as_in_one_
             asked = Wanted(strategy=strategy, base=BaseModel(reference="tiny"), recipe=recipe, bounds=bounds)
             run = new_run(asked, corpus, SystemClock())
             training.runs.begin(run)
-            end = time.monotonic() + 600
+            end = time.monotonic() + PATIENCE_S
             while not (seen := training.stores.runs.get(run.id)).state.is_final:
                 assert time.monotonic() < end and seen.state is not RunState.FAILED, seen
                 time.sleep(0.1)
