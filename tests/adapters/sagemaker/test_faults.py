@@ -37,9 +37,11 @@ def test_an_interrupted_spot_job_goes_on_from_its_checkpoint_and_no_step_is_lost
     place: Any, label: Label
 ) -> None:
     place.variant = SPOT
-    place.submit(**{**SHORT, "recipe": Recipe(max_steps=200)}, label=label)
+    place.submit(**{**SHORT, "recipe": Recipe(max_steps=200), "base": place.held(100, step_s=0.02)}, label=label)
     place.until_checkpoint()
     place.emulated.disk.interrupt(job_name("test-node", place.key))
+    place.until(lambda _: "Interrupted" in transitions(place))
+    place.let_go()
     seen = place.until(lambda status: status.state.is_final)
     assert seen[-1].state is SegmentState.DONE
     place.backend.fetch(place.key, place.home / "home")
@@ -186,12 +188,13 @@ def test_a_strangers_job_of_the_same_name_is_neither_adopted_nor_stopped(
 
 
 def test_expired_credentials_are_said_with_what_helps_and_then_it_goes_on(place: Any) -> None:
-    place.submit(**SHORT)
+    place.submit(base=place.held(11))
     place.running()
     place.emulated.disk.configure(expired_keys=["AKIATEST"])
     said = place.until(lambda status: "expired" in (status.note or ""))[-1]
     assert said.state is SegmentState.RUNNING and "aws sso login" in said.note
     place.emulated.disk.configure(expired_keys=[])
+    place.let_go()
     assert place.ended().state is SegmentState.DONE
 
 

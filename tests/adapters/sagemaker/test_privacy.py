@@ -33,9 +33,10 @@ def in_s3(place: Any, secret: bytes) -> list[str]:
 
 
 def test_private_data_is_trained_on_and_no_byte_of_it_is_readable_in_s3(place: Any) -> None:
-    place.submit(label=Label.PRIVATE, limits=Limits(checkpoint_every_s=0))
+    place.submit(label=Label.PRIVATE, base=place.held(11), limits=Limits(checkpoint_every_s=0))
     place.running()
     assert any("AGE-SECRET-KEY" in data.decode(errors="replace") for data in place.account.versions().values())
+    place.let_go()
     assert place.ended().state is SegmentState.DONE
     assert "--install" in place.job()["AlgorithmSpecification"]["ContainerArguments"], "it brings its pyrage"
     assert any("/objects/" in name and b"pyrage.abi3.so" in data for name, data in place.account.versions().items())
