@@ -52,6 +52,8 @@ from elias_trainer.contract import TINY, BaseModel, Digest, Recipe, canonical_js
 ADAPTER = "adapter/adapter_model.safetensors"
 TRAIN_SHARE = 0.6
 """Of the kills, where both parts are run."""
+LEASE = timedelta(minutes=1)
+"""Longer than a coordinator takes to be there again after a kill: a trainer that is left alone for so long ends."""
 OPEN = (RunState.QUEUED, RunState.RUNNING, RunState.WAITING)
 
 
@@ -126,7 +128,7 @@ REAL = Setting(real=True, steps=240, segment_steps=100, checkpoint_s=0.5, longes
 
 
 def config_of(home: Path, store: str | None = None, node: str = "chaos") -> Config:
-    training = Training(checkpoint_every=timedelta(seconds=0.15), lease=timedelta(seconds=10))
+    training = Training(checkpoint_every=timedelta(seconds=0.15), lease=LEASE)
     return Config(home=home, node=Node(name=node), store=Store(url=store), training=training)
 
 
@@ -136,9 +138,9 @@ def carry(config: Config, *, real: bool, workers: int) -> int:
         for run in training.stores.runs.list():
             if run.state in (RunState.FAILED, RunState.PAUSED):
                 training.runs.resume(run.id)
-        with suppress(Refused):
-            training.launch()
         while any(run.state in OPEN for run in training.stores.runs.list()):
+            with suppress(Refused):  # PostgreSQL may know one that was killed for a moment longer
+                training.launch()
             time.sleep(0.1)
     return 0
 
@@ -277,7 +279,7 @@ class Chaos:
         return [process.pid for process in under(self.home) if any(word in part for part in process.info["cmdline"])]
 
     def orphans(self) -> list[str]:
-        deadline = time.monotonic() + 15
+        deadline = time.monotonic() + 1.5 * LEASE.total_seconds()
         while (left := under(self.home)) and time.monotonic() < deadline:
             time.sleep(0.2)
         return [" ".join(process.info["cmdline"]) for process in left]
@@ -295,6 +297,14 @@ def under(home: Path) -> list[psutil.Process]:
 
 
 def begin_run(config: Config, setting: Setting) -> str:
+    with opened(config, real=setting.real) as training:
+        run = draw_run(config, training, setting)
+        training.runs.begin(run)
+        return run.id
+
+
+def draw_run(config: Config, training: wiring.Training, setting: Setting) -> Run:
+    """One that is begun nowhere yet, on a corpus that lies here."""
     base = BaseModel(reference=TINY) if setting.real else fake_base(step_s=setting.step_s)
     recipe = Recipe(max_steps=setting.steps, sequence_length=64, batch_size=2, rank=4)
     wanted = Wanted(
@@ -304,11 +314,7 @@ def begin_run(config: Config, setting: Setting) -> str:
         bounds=Bounds(segment_steps=setting.segment_steps),
         checkpoint_every=timedelta(seconds=setting.checkpoint_s),
     )
-    with opened(config, real=setting.real) as training:
-        corpus = add_corpus(config, training)
-        run = new_run(wanted, corpus, SystemClock())
-        training.runs.begin(run)
-        return run.id
+    return new_run(wanted, add_corpus(config, training), SystemClock())
 
 
 def add_corpus(config: Config, training: wiring.Training) -> Corpus:

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from shell import Shell, some_code, until
+from shell import Shell, some_code, until, words_of
 
 from elias.config import Config
 from elias.domain.deployment import Deployment
@@ -78,8 +78,7 @@ class Walks:
             self.wrong.append(f"{walk.shell.home.name}: {error}")
             return {}
         finally:
-            for process in walk.shell.processes():
-                process.kill()
+            walk.shell.kill_all()
 
     def _shell(self, name: str) -> Shell:
         return Shell(home=self.folder / name, environment={"ELIAS_TRAINING_BASE": "starter"})
@@ -151,7 +150,7 @@ class Walk:
 
     def kill_training(self, child: subprocess.Popen[str]) -> None:
         """The coordinator, the trainer, or all: then whoever is left may go on to the end."""
-        trainers = [p.pid for p in self.shell.processes() if p.pid != child.pid and "train" in p.cmdline()]
+        trainers = [p.pid for p in self.shell.processes() if p.pid != child.pid and "train" in words_of(p)]
         victim = self.walks.random.choice(["coordinator", "trainer", "all"]) if trainers else "coordinator"
         if victim != "trainer":
             child.kill()

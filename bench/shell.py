@@ -8,13 +8,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import psutil
 
-PATIENCE_S = 180.0
+PATIENCE_S = 600.0
 _HOME = "ELIAS_HOME"
 
 
@@ -56,12 +57,17 @@ class Shell:
         """All that live in this home: by their command line or by their environment."""
         return [process for process in psutil.process_iter() if self._is_ours(process)]
 
-    def left_running(self, within_s: float = 15.0) -> list[str]:
+    def left_running(self, within_s: float = 60.0) -> list[str]:
         """The command lines of those that do not end by themselves."""
         deadline = time.monotonic() + within_s
         while (left := self.processes()) and time.monotonic() < deadline:
             time.sleep(0.1)
-        return [" ".join(process.cmdline())[:200] for process in left]
+        return [" ".join(words)[:200] for process in left if (words := words_of(process))]
+
+    def kill_all(self) -> None:
+        for process in self.processes():
+            with suppress(psutil.NoSuchProcess):  # it ended just now, or with one of the others
+                process.kill()
 
     def _is_ours(self, process: psutil.Process) -> bool:
         try:
@@ -71,6 +77,14 @@ class Shell:
             return process.environ().get(_HOME) == home or any(home in word for word in process.cmdline())
         except (psutil.NoSuchProcess, psutil.AccessDenied):
             return False
+
+
+def words_of(process: psutil.Process) -> list[str]:
+    """Its command line; none for one that ended just now."""
+    try:
+        return process.cmdline()
+    except psutil.NoSuchProcess:
+        return []
 
 
 def some_code(path: Path, functions: int = 60) -> Path:

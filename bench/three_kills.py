@@ -41,7 +41,7 @@ class Work:
         return words.split()
 
 
-TINY = Work(steps=160, kill_at=(35, 70, 105), checkpoint_minutes=0.015, sequence_length=192)
+TINY = Work(steps=240, kill_at=(35, 70, 105), checkpoint_minutes=0.015, sequence_length=192)
 WORK = {"tiny": TINY, "starter": Work(steps=24, kill_at=(5, 11, 17), checkpoint_minutes=0.05, sequence_length=192)}
 
 
@@ -69,8 +69,7 @@ def compare(folder: Path, base: str, work: Work) -> dict[str, Any]:
     try:
         resumed, kills = kill_and_resume(killed, work.words(base, data), work.kill_at)
     finally:
-        for process in killed.processes():
-            process.kill()
+        killed.kill_all()
     wrong = [f"left running: {line}" for line in [*alone.left_running(), *kills.pop("left_running")]]
     if resumed["artifact"] != whole["artifact"]:
         wrong.append("the artifacts differ")

@@ -8,15 +8,19 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import psutil
 import pytest
 
+from elias.adapters.backends.local import CANCEL_GRACE_S
+from elias.adapters.backends.process import ProcessIdentity
+from elias.services.train import WORKFLOW
 from elias.testing.postgres import fresh_database, postgres_server
 
 CHAOS = Path(__file__).parents[2] / "bench" / "chaos.py"
-PATIENCE_S = 240
+PATIENCE_S = 600
 
 
 def chaos(*words: str) -> dict[str, object]:
@@ -49,16 +53,30 @@ def test_kills_in_every_room_of_the_walk_lose_nothing_and_repeat_nothing():
 
 def test_two_nodes_share_the_queue_and_one_that_is_killed_goes_on_with_what_it_began(postgres, tmp_path, chaos_module):
     nodes = {name: chaos_module.config_of(tmp_path / name, postgres, name) for name in ("ann", "bob")}
-    setting = chaos_module.Setting(steps=40, segment_steps=None)
-    begun = [chaos_module.begin_run(config, setting) for config in nodes.values() for _ in range(2)]
+    setting = chaos_module.Setting(steps=40, segment_steps=None, step_s=0.05)
+    with ExitStack() as open_:
+        drawing = [(c, open_.enter_context(chaos_module.opened(c, real=False))) for c in nodes.values()]
+        drawn = [chaos_module.draw_run(config, training, setting) for config, training in drawing for _ in range(2)]
+        for run in drawn:
+            drawing[0][1].stores.runs.add(
+                run
+            )  # the nodes stay while there are any; none can be taken before both are up
+    begun = [run.id for run in drawn]
 
     def start(name: str) -> subprocess.Popen[bytes]:
         words = ["--carry", str(tmp_path / name), "--store", postgres, "--node", name, "--workers", "2"]
         return subprocess.Popen([sys.executable, str(CHAOS), *words])
 
-    with chaos_module.open_stores(nodes["ann"]) as stores:
-        children = {name: start(name) for name in nodes}
+    def is_up(name: str) -> bool:
+        lock = tmp_path / name / "engine.lock"
+        return lock.exists() and lock.read_text() == str(children[name].pid)
+
+    with chaos_module.opened(nodes["ann"], real=False) as training:
+        stores, children = training.stores, {name: start(name) for name in nodes}
         try:
+            until(lambda: all(is_up(name) for name in nodes), "both nodes")
+            for run in begun:
+                training.engine.start(WORKFLOW, run)
             until(lambda: {stores.runs.get(run).node for run in begun} >= {"ann", "bob"}, "both nodes took a run")
             children["ann"].kill()
             children["ann"].wait()
@@ -83,12 +101,18 @@ def test_cancel_reaches_the_trainer_of_a_killed_coordinator_within_five_seconds(
     config = chaos_module.config_of(tmp_path)
     run = chaos_module.begin_run(config, chaos_module.Setting(steps=100_000, segment_steps=None))
     child = subprocess.Popen([sys.executable, str(CHAOS), "--carry", str(tmp_path)])
-    until(lambda: list(tmp_path.rglob("step-*/manifest.json")), "a checkpoint")
+    checkpoints = "backends/local/segments/*/out/checkpoint/step-*/manifest.json"
+    until(lambda: list(tmp_path.glob(checkpoints)), "a checkpoint")
+    [who] = tmp_path.glob("backends/local/segments/*/who.json")
+    trainer = ProcessIdentity(**{name: json.loads(who.read_bytes())[name] for name in ("pid", "born")})
     os.kill(child.pid, signal.SIGKILL)
     child.wait()
     with chaos_module.opened(config, real=False) as training:
+        assert trainer.is_alive()
         training.runs.cancel(run)
-        until(lambda: not chaos_module.under(tmp_path), "the trainer's end", within_s=5)
+        assert not trainer.is_alive(), "it was told to end, and would have been killed after the time of grace"
+        assert CANCEL_GRACE_S < 5
+        until(lambda: not chaos_module.under(tmp_path), "the end of its supervisor")
         training.launch()
         until(lambda: training.stores.runs.get(run).state == "cancelled", "the cancelled run")
         [segment] = training.stores.runs.segments(run)
@@ -96,10 +120,10 @@ def test_cancel_reaches_the_trainer_of_a_killed_coordinator_within_five_seconds(
     assert (tmp_path / "runs" / run / segment.end.path / "manifest.json").exists()
 
 
-def until(is_so, what, within_s=PATIENCE_S):
-    deadline = time.monotonic() + within_s
+def until(is_so, what):
+    deadline = time.monotonic() + PATIENCE_S
     while not is_so():
-        assert time.monotonic() < deadline, f"waited {within_s} s in vain for {what}"
+        assert time.monotonic() < deadline, f"waited {PATIENCE_S} s in vain for {what}"
         time.sleep(0.05)
 
 
@@ -120,4 +144,5 @@ def chaos_module(tmp_path, monkeypatch):
     yield module
     for process in psutil.process_iter(["cmdline"]):
         if any(str(tmp_path) in word for word in process.info["cmdline"] or []):
-            process.kill()
+            with suppress(psutil.NoSuchProcess):  # it ended just now
+                process.kill()

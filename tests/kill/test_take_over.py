@@ -34,8 +34,7 @@ def shell(tmp_path: Path) -> Iterator[ModuleType]:
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)
     yield module
-    for process in module.Shell(home=tmp_path).processes():
-        process.kill()
+    module.Shell(home=tmp_path).kill_all()
 
 
 @pytest.mark.slow
@@ -59,8 +58,8 @@ def test_a_node_ends_the_run_of_one_that_is_lost_with_its_disk_and_gives_the_sam
     os.kill(json.loads((max(segments.iterdir()) / "who.json").read_bytes())["pid"], signal.SIGSTOP)
     code, _, refused = bob.run("run", "resume", "latest", "--take-over")
     assert code == 4 and "ann" in refused, "it lives"
-    for process in [child, *ann.processes()]:
-        process.kill()
+    child.kill()
+    ann.kill_all()
     child.communicate()
     shutil.rmtree(ann.home)
 
