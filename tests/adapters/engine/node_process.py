@@ -1,4 +1,7 @@
-"""A node's engine in a process of its own, for tests that kill it: HOME NODE URL STEPS."""
+"""A node's engine in a process of its own, for tests that kill it: HOME NODE URL STEPS.
+
+While there is a file `hold-NODE` beside its home, that node goes no further than the beginning of step `HELD_AT`.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,8 @@ from elias.ports.durable import Steps
 
 home, node, url, count = Path(sys.argv[1]), sys.argv[2], sys.argv[3] or None, int(sys.argv[4])
 diary = home.parent / "diary"
+hold = home.parent / f"hold-{node}"
+HELD_AT = 3
 
 
 def write(line: str) -> None:
@@ -26,6 +31,8 @@ def write(line: str) -> None:
 def do(key: str, number: int) -> int:
     write(f"{key} {number} {node}")
     time.sleep(0.02)
+    while number == HELD_AT and hold.exists():
+        time.sleep(0.02)
     if number % 5 == 4:
         raise BackendError(f"step {number} failed", fix="go on", kept=key)
     return number
