@@ -7,6 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from elias.adapters.evaluators import scratch
 from elias.adapters.evaluators.scratch import FRESH_S, scratch_folder
 
 HOLD = """
@@ -48,7 +51,10 @@ def test_what_a_killed_one_left_is_removed_at_the_next_start_and_what_another_us
         living.kill()
 
 
-def test_one_that_was_made_just_now_may_not_be_locked_yet_and_stays(tmp_path: Path) -> None:
+def test_one_that_was_made_just_now_may_not_be_locked_yet_and_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scratch, "FRESH_S", 3600.0)
     (tmp_path / "score-fresh").mkdir()
     with scratch_folder(tmp_path, "score-"):
         assert (tmp_path / "score-fresh").exists()

@@ -14,15 +14,19 @@ from elias.testing.postgres import emptied
 from elias.wiring.stores import open_stores
 
 ROUNDS = 60
+PATIENCE_S = 600.0
+"""That of a writer too: it is not about how long the other one holds the lock of SQLite on a busy machine."""
 WRITER = f"""
 import sys
 from pathlib import Path
+from elias.adapters.stores import database
 from elias.config.schema import Config, Store
 from elias.domain.session import Evidence
 from elias.testing.nouns import a_digest, a_session
 from elias.units import FREE
 from elias.wiring.stores import open_stores
 
+database.BUSY_S = {PATIENCE_S}
 home, url, me = Path(sys.argv[1]), sys.argv[2] or None, int(sys.argv[3])
 with open_stores(Config(home=home, store=Store(url=url))) as stores:
     for n in range({ROUNDS}):
@@ -44,7 +48,7 @@ def test_no_write_of_either_is_lost(tmp_path: Path, request: pytest.FixtureReque
     writers = [
         subprocess.Popen([sys.executable, "-W", "error", "-c", WRITER, str(tmp_path), url, me]) for me in ("0", "1")
     ]
-    assert [writer.wait(timeout=600) for writer in writers] == [0, 0]
+    assert [writer.wait(timeout=PATIENCE_S) for writer in writers] == [0, 0]
     with open_stores(config) as stores:
         run = stores.runs.get("run-1")
         assert (run.node, run.reason) == (str(ROUNDS - 1), str(ROUNDS - 1))
@@ -61,8 +65,9 @@ def test_first_openings_at_once_make_one_schema(tmp_path: Path, request: pytest.
     url = "" if kind == "sqlite" else emptied(request.getfixturevalue("postgres"))
     code = (
         "import sys; from pathlib import Path; from elias.config.schema import Config, Store; "
-        "from elias.wiring.stores import open_stores; "
+        "from elias.adapters.stores import database; from elias.wiring.stores import open_stores; "
+        f"database.BUSY_S = {PATIENCE_S}; "
         "open_stores(Config(home=Path(sys.argv[1]), store=Store(url=sys.argv[2] or None))).close()"
     )
     openers = [subprocess.Popen([sys.executable, "-c", code, str(tmp_path), url]) for _ in range(3)]
-    assert [opener.wait(timeout=600) for opener in openers] == [0, 0, 0]
+    assert [opener.wait(timeout=PATIENCE_S) for opener in openers] == [0, 0, 0]

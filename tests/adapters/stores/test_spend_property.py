@@ -24,6 +24,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from elias.adapters.stores import database
 from elias.adapters.stores.schema import spend
 from elias.config.schema import Config, Store
 from elias.domain.spend import COMPUTE, EXTRA, Cap, Caps, Claim, EntryKind, Part, held, is_open
@@ -224,8 +225,9 @@ def in_short(examples: int, steps: int) -> settings:
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgres"])
 def test_nodes_that_reserve_at_the_same_moment_pass_no_cap_together(
-    tmp_path: Path, request: pytest.FixtureRequest, kind: str
+    tmp_path: Path, request: pytest.FixtureRequest, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(database, "BUSY_S", 600.0)
     url = None if kind == "sqlite" else emptied(request.getfixturevalue("postgres"))
     config = Config(home=tmp_path, store=Store(url=url))
     nodes = [open_stores(config) for _ in range(2)]
