@@ -16,6 +16,8 @@ _LONGEST_CONTEXT = 8192
 """Tokens: a longer one costs memory from the start, whether or not it is used."""
 _SLOTS = 4
 """Answers written at the same time; they share the context."""
+_START_S = 300.0
+"""For the program itself, on a busy machine too; beside it, for the weights:"""
 _BYTES_A_SECOND = 50_000_000
 """A slow disk; how long a start may take follows from it."""
 
@@ -65,7 +67,7 @@ class LlamaCpp:
             arguments=arguments,
             folder=self._context.home,
             log=logs,
-            start_within_s=60 + weights.stat().st_size / _BYTES_A_SECOND,
+            start_within_s=_START_S + weights.stat().st_size / _BYTES_A_SECOND,
             environment={"OMP_WAIT_POLICY": "PASSIVE"},
         )
         return self._children.start(program)
