@@ -141,7 +141,7 @@ def test_closing_the_node_ends_its_engines(website: Any) -> None:
     processes = [running.endpoint.process for running in (website.service.route.current(), website.service.standby)]
     website.node.keep_alive.stop()
     website.service.close()
-    assert not any(is_running(process) for process in processes)
+    wait_until(lambda: not any(is_running(process) for process in processes))
 
 
 @contextmanager
