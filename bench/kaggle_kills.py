@@ -134,4 +134,4 @@ def wanted(steps: int, **bounds: Any) -> Wanted:
 
 
 if __name__ == "__main__":
-    sys.exit(main(Place(name="kaggle", prepare=World.prepare, set_up=set_up, patience_s=300), __doc__ or ""))
+    sys.exit(main(Place(name="kaggle", prepare=World.prepare, set_up=set_up, patience_s=900), __doc__ or ""))

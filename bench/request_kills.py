@@ -39,7 +39,7 @@ from elias.wiring.train import Parts, Training, open_training
 from elias_trainer.contract import Digest, digest_file
 
 STEPS, FIRST_STEPS = 24, 14
-TIDIES_WITHIN_S = 30.0
+TIDIES_WITHIN_S = 240.0
 MOMENTS = ("unsent", "reached", "answered")
 forked = multiprocessing.get_context("fork")
 """Each process of a node begins as a copy of this one, which has imported everything and started no thread."""

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,12 +29,13 @@ from elias.config.schema import Training as TrainingConfig
 from elias.domain.run import Bounds
 from elias.services.runs import Wanted
 from elias.testing.fake_trainer import fake_base
+from elias.testing.ports import free_port
 from elias.testing.sagemaker_emulator import Disk
 from elias.units import Money
 from elias.wiring.stores import open_stores
 from elias_trainer.contract import Recipe
 
-PATIENCE_S = 300.0
+PATIENCE_S = 900.0
 REGION, ACCOUNT = "us-east-1", "123456789012"
 BUCKET, ROLE, KEY_ALIAS = f"elias-{ACCOUNT}-{REGION}", f"elias-training-{REGION}", "alias/elias"
 OUTSIDE_KEY = "EMULATEDSERVICE"
@@ -75,8 +75,7 @@ class World:
     def prepare(cls, folder: Path) -> World:
         home = folder / "node"
         home.mkdir(parents=True)
-        with socket.create_server(("127.0.0.1", 0)) as listener:
-            port = int(listener.getsockname()[1])
+        port = free_port()
         run = begin(config_of(home, f"http://127.0.0.1:{port}"), wanted(STEPS, segment_steps=FIRST_STEPS))
         return cls(home=home, run=run, disk=Disk(folder / "aws"), port=port)
 
