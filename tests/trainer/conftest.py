@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,13 +35,35 @@ os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 # A trainer that has imported torch and waits; each job runs in a fork of it, which is a process like any other.
+# One that is to be held trains as far as the given step and begins no other until it is told to stop or killed.
 _FORGE = """
-import json, os, sys
-import elias_trainer.loading, elias_trainer.loop
+import json, os, resource, sys, time
+import elias_trainer.loading
+from elias_trainer import loop
 from elias_trainer.__main__ import main
+
+def hold(at, attempt=loop._attempt):
+    def held(work, step, stop):
+        while step >= at and stop.reason is None:
+            time.sleep(0.01)
+        return attempt(work, step, stop)
+    loop._attempt = held
+
+def slow(seconds, mark, loss=loop.batch_loss):
+    def slowed(*given):
+        open(mark, "w").close()
+        time.sleep(seconds)
+        return loss(*given)
+    loop.batch_loss = slowed
 
 def child(asked):
     os.environ.update(asked["environment"])
+    if asked["held_at"] is not None:
+        hold(asked["held_at"])
+    if asked["slow_s"] is not None:
+        slow(asked["slow_s"], asked["mark"])
+    if asked["file_bytes"] is not None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (asked["file_bytes"],) * 2)
     log = os.open(asked["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(log, 1)
     os.dup2(log, 2)
@@ -80,6 +102,10 @@ class Place:
         return self.root / "out"
 
     @property
+    def in_step(self) -> Path:
+        return self.root / "in-step"
+
+    @property
     def argv(self) -> list[str]:
         return ["train", "--job", str(self.job_file), "--out", str(self.out), "--cache", str(self.cache)]
 
@@ -111,6 +137,18 @@ class Place:
         return {event["step"]: event["loss"] for event in self.events if event["kind"] == "step"}
 
 
+@dataclass(frozen=True, kw_only=True)
+class Told:
+    """How a trainer is to differ from one that is left alone."""
+
+    held_at: int | None = None
+    """The step that it does not go beyond."""
+    slow_s: float | None = None
+    """Added to each micro-batch; while the first one lasts, `in_step` is there already."""
+    file_bytes: int | None = None
+    """The most that it may write into a file."""
+
+
 @dataclass(frozen=True)
 class Child:
     pid: int
@@ -133,9 +171,9 @@ class Forge:
         assert self._process.stdout is not None
         assert self._process.stdout.readline() == "ready\n"
 
-    def start(self, place: Place, **environment: str) -> Child:
-        log = place.root / "log"
-        return Child(self.ask({"argv": place.argv, "log": str(log), "environment": environment}), self)
+    def start(self, place: Place, told: Told | None = None, **environment: str) -> Child:
+        asked = {"argv": place.argv, "log": str(place.root / "log"), "environment": environment}
+        return Child(self.ask(asked | asdict(told or Told()) | {"mark": str(place.in_step)}), self)
 
     def ask(self, question: Mapping[str, Any]) -> int:
         assert self._process.stdin is not None
@@ -148,7 +186,7 @@ class Forge:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.close()
-        self._process.wait(timeout=120)
+        self._process.wait(timeout=600)
         self._process.stdout.close()
 
 
@@ -230,7 +268,7 @@ def _chat(number: int, source: random.Random) -> dict[str, Any]:
     }
 
 
-def until(happened: Callable[[], bool], *, within_s: float = 60.0) -> None:
+def until(happened: Callable[[], bool], *, within_s: float = 600.0) -> None:
     """Wait for something that another process does."""
     deadline = time.monotonic() + within_s
     while not happened():

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import os
-import resource
 import shutil
 import subprocess
 import sys
@@ -33,7 +32,7 @@ from elias_trainer.contract import (
 from elias_trainer.failures import Refusal, failure_of
 from elias_trainer.reference import locate
 from elias_trainer.tiny import write_tiny
-from tests.trainer.conftest import Forge, Place
+from tests.trainer.conftest import Forge, Place, Told
 
 MakePlace = Callable[..., Place]
 OTHER = digest_bytes(b"something else")
@@ -235,10 +234,8 @@ def test_a_disk_that_fills_up_keeps_the_checkpoint_before(place: MakePlace, forg
     made = place("full", max_steps=3, limits=Limits(stop_at_step=1))
     assert made.run() == 0
     again = made.rewrite(limits=Limits(stop_at_step=2))
-    child = forge.start(again)
     # Room for events and results, not for weights.
-    resource.prlimit(child.pid, resource.RLIMIT_FSIZE, (2**16, 2**16))
-    assert child.wait() == 5
+    assert forge.start(again, Told(file_bytes=2**16)).wait() == 5
     assert again.result.checkpoint == made.result.checkpoint
     assert again.result.failure.kind is FailureKind.INFRASTRUCTURE
     after = again.rewrite(limits=Limits())

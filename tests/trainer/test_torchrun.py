@@ -21,7 +21,7 @@ from elias_trainer.contract import Digest, Input, Limits, Outcome, Result, diges
 from tests.trainer.conftest import Place, until
 
 MakePlace = Callable[..., Place]
-RECIPE = {"batch_size": 2, "accumulation": 2, "dropout": 0.0, "max_steps": 500, "epochs": 100.0}
+RECIPE = {"batch_size": 2, "accumulation": 2, "dropout": 0.0, "max_steps": 5000, "epochs": 1000.0}
 DOUBLED = {**RECIPE, "batch_size": 4, "accumulation": 1}
 
 
@@ -67,9 +67,9 @@ def test_two_processes_learn_what_one_does_with_twice_the_batch_and_go_on_after_
 
     first = place("first", trainer=trainer, **RECIPE)
     child = carry(first, archive, cache)
-    until(lambda: steps_so_far(first) >= 2, within_s=120)
+    until(lambda: steps_so_far(first) >= 2, within_s=600)
     child.send_signal(signal.SIGTERM)
-    child.wait(timeout=60)
+    child.wait(timeout=600)
     result, losses, [checkpoint] = came_home(first)
     assert (result.outcome, result.reason) == (Outcome.PAUSED, "signal")
     assert result.checkpoint is not None and tree_digest(checkpoint) == result.checkpoint.digest
@@ -80,7 +80,7 @@ def test_two_processes_learn_what_one_does_with_twice_the_batch_and_go_on_after_
     limits = Limits(stop_at_step=reached + 3)
     second = place("second", segment="run-0002", trainer=trainer, checkpoint=start, limits=limits, **RECIPE)
     shutil.copytree(checkpoint, second.root / "in" / start.path)
-    assert carry(second, archive, cache).wait(timeout=120) == 0, (second.root / "log").read_text()
+    assert carry(second, archive, cache).wait(timeout=600) == 0, (second.root / "log").read_text()
     result, more, checkpoints = came_home(second)
     assert (result.started_at_step, result.step) == (reached, reached + 3) and len(checkpoints) == 1
 
