@@ -19,7 +19,7 @@ import pytest
 from elias.cli.shell import run_command
 from elias.config import load
 from elias.domain.run import Wish
-from elias.testing.engine_contract import wait_until
+from elias.testing.waiting import PATIENCE_S, wait_until
 from elias.wiring.stores import open_stores
 
 pytestmark = pytest.mark.slow
@@ -27,7 +27,6 @@ pytestmark = pytest.mark.slow
 TRAIN = "train --base tiny --rank 4 --batch-size 2 --sequence-length 192 --yes"
 FLIPS = 3
 """Of each file, at places drawn from a seed."""
-PATIENCE_S = 900
 
 
 @dataclass(frozen=True)

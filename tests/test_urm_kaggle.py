@@ -1,6 +1,5 @@
 """The seed's Kaggle calls, each to its end on the emulated Kaggle: the real trainer, sealed data, a signed model."""
 
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,15 +7,15 @@ import pytest
 
 from elias.adapters.backends.kaggle.notebook import as_script, template_text
 from elias.config import load
-from elias.domain.run import Run, RunState
+from elias.domain.run import Run
 from elias.errors import ConfigError, InputError, NotFound
 from elias.testing.kaggle_emulator import KaggleEmulator
+from elias.testing.waiting import wait_for_end
 from elias.urm import CloudTraining
 from elias.wiring.attest import make_node
 from elias.wiring.train import open_training
 
 CODE = "".join(f'def f{n}(x):\n    """Add {n}."""\n    return x + {n}\n' for n in range(8))
-PATIENCE_S = 900
 OWN_LINE = "print('a line that ada wrote')"
 
 
@@ -49,11 +48,7 @@ def carried(run_id: str) -> Run:
     """As the node does it."""
     with open_training(load()) as training:
         training.launch()
-        end = time.monotonic() + PATIENCE_S
-        while not (seen := training.stores.runs.get(run_id)).state.is_final:
-            assert time.monotonic() < end and seen.state is not RunState.FAILED, seen
-            time.sleep(0.2)
-    return seen
+        return wait_for_end(training.stores.runs, run_id)
 
 
 @pytest.mark.slow

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -29,8 +28,8 @@ from elias.services.runs import Wanted, new_run
 from elias.services.watching import Watching
 from elias.services.yielding import LOOK_EVERY
 from elias.testing.echo_engine import EchoEngine
-from elias.testing.engine_contract import wait_until
 from elias.testing.served import served
+from elias.testing.waiting import wait_until
 from elias.web.app import make_app
 from elias.web.server import bind
 from elias.wiring.corpus import corpus_from_data, open_blobs
@@ -41,9 +40,6 @@ from elias.wiring.weather import weather
 from elias.wiring.yielding import yielder
 from elias_trainer.contract import BaseModel, Digest, Recipe, digest_file
 
-TRAIN_WITHIN_S = 600.0
-"""On a machine that is shared with many other tests."""
-
 
 class Ahead(SystemClock):
     """The machine's clock as it was when this one was made, put forward by hand alone."""
@@ -53,13 +49,6 @@ class Ahead(SystemClock):
 
     def now(self) -> datetime:
         return self.began_at + self.by
-
-
-def wait_long(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + TRAIN_WITHIN_S
-    while not holds():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.05)
 
 
 def chat(number: int) -> dict[str, object]:
@@ -98,10 +87,10 @@ class Living:
         return max((int(event["step"]) for event in events if event["kind"] == "step"), default=0)
 
     def until_step(self, run: Run, step: int) -> None:
-        wait_long(lambda: self.step(run) >= step)
+        wait_until(lambda: self.step(run) >= step)
 
     def until_done(self, run: Run) -> Run:
-        wait_long(lambda: self.run(run).state.is_standing)
+        wait_until(lambda: self.run(run).state.is_standing)
         found = self.run(run)
         assert found.state is RunState.DONE, found.reason
         return found

@@ -10,7 +10,7 @@ import httpx
 from elias.adapters.backends import making_way
 from elias.domain.run import RunState, SegmentState
 from elias.services.habit import read_habit
-from elias.testing.engine_contract import wait_until
+from elias.testing.waiting import wait_until
 from elias.wiring.guard import habit_file
 from elias_trainer.contract import FailureKind
 

@@ -16,8 +16,9 @@ from typing import Any
 
 import pytest
 
-from elias.testing.engine_contract import is_running, wait_until
+from elias.testing.engine_contract import is_running
 from elias.testing.ports import free_port
+from elias.testing.waiting import wait_until
 
 
 @dataclass

@@ -21,7 +21,7 @@ import typer
 from elias.cli.output import ask, emit_table
 from elias.cli.shell import run_command
 from elias.errors import NotFound
-from elias.testing.engine_contract import wait_until
+from elias.testing.waiting import wait_until
 
 PROBE = "elias.cli.probe"
 HEED_CTRL_C = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "

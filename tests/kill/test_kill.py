@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
@@ -18,9 +17,9 @@ from elias.adapters.backends.local import CANCEL_GRACE_S
 from elias.adapters.backends.process import ProcessIdentity
 from elias.services.train import WORKFLOW
 from elias.testing.postgres import fresh_database, postgres_server
+from elias.testing.waiting import PATIENCE_S, wait_until
 
 CHAOS = Path(__file__).parents[2] / "bench" / "chaos.py"
-PATIENCE_S = 600
 
 
 def chaos(*words: str) -> dict[str, object]:
@@ -74,10 +73,10 @@ def test_two_nodes_share_the_queue_and_one_that_is_killed_goes_on_with_what_it_b
     with chaos_module.opened(nodes["ann"], real=False) as training:
         stores, children = training.stores, {name: start(name) for name in nodes}
         try:
-            until(lambda: all(is_up(name) for name in nodes), "both nodes")
+            wait_until(lambda: all(is_up(name) for name in nodes))
             for run in begun:
                 training.engine.start(WORKFLOW, run)
-            until(lambda: {stores.runs.get(run).node for run in begun} >= {"ann", "bob"}, "both nodes took a run")
+            wait_until(lambda: {stores.runs.get(run).node for run in begun} >= {"ann", "bob"})
             children["ann"].kill()
             children["ann"].wait()
             children["ann"] = start("ann")
@@ -102,7 +101,7 @@ def test_cancel_reaches_the_trainer_of_a_killed_coordinator_within_five_seconds(
     run = chaos_module.begin_run(config, chaos_module.Setting(steps=100_000, segment_steps=None))
     child = subprocess.Popen([sys.executable, str(CHAOS), "--carry", str(tmp_path)])
     checkpoints = "backends/local/segments/*/out/checkpoint/step-*/manifest.json"
-    until(lambda: list(tmp_path.glob(checkpoints)), "a checkpoint")
+    wait_until(lambda: list(tmp_path.glob(checkpoints)))
     [who] = tmp_path.glob("backends/local/segments/*/who.json")
     trainer = ProcessIdentity(**{name: json.loads(who.read_bytes())[name] for name in ("pid", "born")})
     os.kill(child.pid, signal.SIGKILL)
@@ -112,19 +111,12 @@ def test_cancel_reaches_the_trainer_of_a_killed_coordinator_within_five_seconds(
         training.runs.cancel(run)
         assert not trainer.is_alive(), "it was told to end, and would have been killed after the time of grace"
         assert CANCEL_GRACE_S < 5
-        until(lambda: not chaos_module.under(tmp_path), "the end of its supervisor")
+        wait_until(lambda: not chaos_module.under(tmp_path))
         training.launch()
-        until(lambda: training.stores.runs.get(run).state == "cancelled", "the cancelled run")
+        wait_until(lambda: training.stores.runs.get(run).state == "cancelled")
         [segment] = training.stores.runs.segments(run)
     assert segment.state == "cancelled"
     assert (tmp_path / "runs" / run / segment.end.path / "manifest.json").exists()
-
-
-def until(is_so, what):
-    deadline = time.monotonic() + PATIENCE_S
-    while not is_so():
-        assert time.monotonic() < deadline, f"waited {PATIENCE_S} s in vain for {what}"
-        time.sleep(0.05)
 
 
 def lines_of(path: Path) -> list[str]:

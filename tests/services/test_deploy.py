@@ -26,7 +26,7 @@ from elias.services.keep_alive import KeepAlive
 from elias.services.launch import Means, Policy
 from elias.services.route import Route
 from elias.testing.echo_engine import EchoEngine
-from elias.testing.engine_contract import wait_until
+from elias.testing.waiting import wait_until
 from elias_trainer.contract import Digest, Method, digest_bytes
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)

@@ -13,11 +13,12 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
+from elias.testing.waiting import PATIENCE_S
+
 if TYPE_CHECKING:
     from elias.testing.sagemaker_emulator import SageMakerEmulator
 
 REGION = "us-east-1"
-PATIENCE_S = 300.0
 ONE_TRY = Config(retries={"total_max_attempts": 1}, proxies={})
 HELLO = """
 import json, os, pathlib

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 import requests
 
-from elias.testing.engine_contract import wait_until
 from elias.testing.kaggle_emulator import Fault, FaultKind, KaggleEmulator
+from elias.testing.waiting import wait_until
 
 SCRIPT = """
 import pathlib, sys

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from elias.testing.engine_contract import wait_until
 from elias.testing.sagemaker_emulator import Fault, FaultKind
+from elias.testing.waiting import wait_until
 from tests.testing.aws_account import REGION, RESUMES, WAITS, Account, refused
 
 

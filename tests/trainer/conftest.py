@@ -8,7 +8,6 @@ import random
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -266,11 +265,3 @@ def _chat(number: int, source: random.Random) -> dict[str, Any]:
         ],
         "weight_ppm": 1_000_000 if number % 3 else 250_000,
     }
-
-
-def until(happened: Callable[[], bool], *, within_s: float = 600.0) -> None:
-    """Wait for something that another process does."""
-    deadline = time.monotonic() + within_s
-    while not happened():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.01)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from elias.testing.waiting import wait_until
 from elias_trainer.contract import (
     AtDeadline,
     Digest,
@@ -26,7 +27,7 @@ from elias_trainer.contract import (
     Outcome,
     tree_digest,
 )
-from tests.trainer.conftest import Forge, Place, Told, chats, until
+from tests.trainer.conftest import Forge, Place, Told, chats
 
 MakePlace = Callable[..., Place]
 RECIPE = {"epochs": 2.0, "accumulation": 2, "dropout": 0.1}
@@ -121,7 +122,7 @@ def test_a_signal_while_torch_is_imported_pauses_too(place: MakePlace, after_s: 
     made = place(max_steps=5000)
     with (made.root / "log").open("wb") as log:
         child = subprocess.Popen([sys.executable, "-m", "elias_trainer", *made.argv], stdout=log, stderr=log)
-    until(lambda: catches_sigterm(child.pid))
+    wait_until(lambda: catches_sigterm(child.pid))
     pause(0.05 + after_s)
     child.terminate()
     assert child.wait(timeout=600) == 0
@@ -132,7 +133,7 @@ def test_a_step_in_flight_is_left_and_done_again(place: MakePlace, forge: Forge)
     # The whole epoch is one step, of five minutes and more: it is under way and far from its end.
     made = place(lines=chats(6000), accumulation=3000)
     child = forge.start(made, Told(slow_s=0.1))
-    until(made.in_step.exists)
+    wait_until(made.in_step.exists)
     pause(1.0)
     assert child.kill(signal.SIGTERM) == 0
     assert made.result.outcome is Outcome.PAUSED
@@ -145,7 +146,7 @@ def test_a_lease_that_nobody_renews_pauses(place: MakePlace, forge: Forge) -> No
     for seconds in (3.0, 12.0, 48.0, 192.0):
         made = place(f"{seconds:.0f}s", max_steps=50000, lease=Lease(path="lease", seconds=seconds))
         child, ended = forge.start(made), made.out / "result.json"
-        until(lambda made=made, ended=ended: renewed(made) and (bool(made.steps()) or ended.exists()))
+        wait_until(lambda made=made, ended=ended: renewed(made) and (bool(made.steps()) or ended.exists()))
         assert child.wait() == 0
         if made.result.step:
             break
@@ -155,7 +156,7 @@ def test_a_lease_that_nobody_renews_pauses(place: MakePlace, forge: Forge) -> No
 def test_a_lease_that_is_renewed_does_not(place: MakePlace, forge: Forge) -> None:
     made = place(max_steps=12, lease=Lease(path="lease", seconds=60))
     child = forge.start(made)
-    until(lambda: renewed(made) and (made.out / "result.json").exists())
+    wait_until(lambda: renewed(made) and (made.out / "result.json").exists())
     assert child.wait() == 0
     assert made.result.outcome is Outcome.DONE
 
@@ -245,7 +246,7 @@ def beyond_its_first_step(place: MakePlace, forge: Forge, at_deadline: AtDeadlin
 
 
 def reaches(made: Place, step: int) -> None:
-    until(lambda: max(made.steps(), default=0) >= step)
+    wait_until(lambda: max(made.steps(), default=0) >= step)
 
 
 def renewed(made: Place) -> bool:

@@ -17,8 +17,9 @@ from elias.adapters.backends.parcels import Destination, make_parcel, open_outbo
 from elias.adapters.backends.trainer_archive import write_trainer_archive
 from elias.domain.label import Label
 from elias.ports.backend import Bundle
+from elias.testing.waiting import wait_until
 from elias_trainer.contract import Digest, Input, Limits, Outcome, Result, digest_file, from_json, tree_digest
-from tests.trainer.conftest import Place, until
+from tests.trainer.conftest import Place
 
 MakePlace = Callable[..., Place]
 RECIPE = {"batch_size": 2, "accumulation": 2, "dropout": 0.0, "max_steps": 5000, "epochs": 1000.0}
@@ -67,7 +68,7 @@ def test_two_processes_learn_what_one_does_with_twice_the_batch_and_go_on_after_
 
     first = place("first", trainer=trainer, **RECIPE)
     child = carry(first, archive, cache)
-    until(lambda: steps_so_far(first) >= 2, within_s=600)
+    wait_until(lambda: steps_so_far(first) >= 2)
     child.send_signal(signal.SIGTERM)
     child.wait(timeout=600)
     result, losses, [checkpoint] = came_home(first)

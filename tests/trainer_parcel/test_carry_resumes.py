@@ -19,13 +19,13 @@ from elias.adapters.backends.parcels import Destination, make_parcel, open_outbo
 from elias.domain.label import Label
 from elias.testing.bundles import CORPUS, Wanted, make_bundle
 from elias.testing.fake_trainer import expected_adapter, fake_base
+from elias.testing.waiting import PATIENCE_S
 from elias_trainer import carry
 from elias_trainer.contract import Limits, Recipe, digest_file, tree_digest, write_whole
 from elias_trainer.folders import drop_folder
 from elias_trainer.parcel import NOTE_PREFIX, NotWhole, Outbox, pack, unpack
 
 STEPS, HELD_AT = 60, 30
-PATIENCE_S = 600
 NODE_KEY = str(pyrage.x25519.Identity.generate())
 STOPPED_EARLY = """
 import os, pathlib, signal, subprocess, sys, time

@@ -20,8 +20,8 @@ from elias.services.keep_alive import KeepAlive
 from elias.services.launch import Means, Policy
 from elias.services.route import Route
 from elias.testing.echo_engine import EchoEngine
-from elias.testing.engine_contract import wait_until
 from elias.testing.served import served
+from elias.testing.waiting import PATIENCE_S, wait_until
 from elias.web.app import make_app
 from elias.web.gateway import Limits
 from elias.web.server import bind
@@ -31,8 +31,6 @@ from elias.wiring.train import make_training
 from elias_trainer.contract import Digest
 
 TOKEN = "t" * 32
-PATIENCE_S = 300.0
-"""Of whoever asks, and of the gateway: what is slow here is a busy machine."""
 
 
 @dataclass

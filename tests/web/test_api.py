@@ -9,8 +9,9 @@ import httpx
 import pytest
 
 from elias.testing.echo_engine import EchoEngine
+from elias.testing.waiting import PATIENCE_S
 
-from .conftest import PATIENCE_S, TOKEN
+from .conftest import TOKEN
 
 KEY = {"Authorization": f"Bearer {TOKEN}"}
 get, post = (partial(ask, timeout=PATIENCE_S) for ask in (httpx.get, httpx.post))

@@ -12,10 +12,8 @@ import pytest
 
 from elias.services.deploy import DeployRequest
 from elias.testing.echo_engine import EchoEngine
-from elias.testing.engine_contract import wait_until
+from elias.testing.waiting import PATIENCE_S, wait_until
 from elias.web.gateway import Limits
-
-from .conftest import PATIENCE_S
 
 LONG = "word " * 20_000
 """With a pause before each word, an answer that lasts longer than anybody looks at it."""

@@ -23,11 +23,10 @@ from elias.domain.artifact import Artifact
 from elias.domain.label import Label
 from elias.ports.inference import EngineContext
 from elias.services.deploy import DeployRequest
-from elias.testing.engine_contract import is_running, wait_until
+from elias.testing.engine_contract import is_running
+from elias.testing.waiting import PATIENCE_S, wait_until
 from elias.web.gateway import Limits
 from elias_trainer.contract import Digest, Method, digest_bytes, digest_file, starter_gguf
-
-from .conftest import PATIENCE_S
 
 ARTIFACT = digest_bytes(b"an adapter")
 

@@ -19,8 +19,7 @@ import signal
 import subprocess
 import sys
 import textwrap
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -29,10 +28,10 @@ import pytest
 
 from elias.errors import EngineError
 from elias.ports.inference import Endpoint, InferenceEngine, ModelToServe
+from elias.testing.waiting import PATIENCE_S, wait_until
 from elias_trainer.contract import BaseModel
 
 QUESTION = {"messages": [{"role": "user", "content": "Say hello."}], "max_tokens": 6, "temperature": 0}
-_DEADLINE_S = 300.0
 
 
 class EngineContract:
@@ -186,13 +185,6 @@ def is_running(process: int) -> bool:
         return False
 
 
-def wait_until(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + _DEADLINE_S
-    while not holds():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.02)
-
-
 def _connect(endpoint: Endpoint) -> http.client.HTTPConnection:
     address = urlsplit(endpoint.url)
-    return http.client.HTTPConnection(str(address.hostname), address.port, timeout=_DEADLINE_S)
+    return http.client.HTTPConnection(str(address.hostname), address.port, timeout=PATIENCE_S)

@@ -19,9 +19,9 @@ import pytest
 
 from elias.errors import BackendError, EliasError, Refused
 from elias.ports.durable import DurableEngine, Steps, Workflow
+from elias.testing.waiting import PATIENCE_S, wait_until
 
-DEADLINE_S = 300.0
-TO_ITS_END = timedelta(seconds=DEADLINE_S)
+TO_ITS_END = timedelta(seconds=PATIENCE_S)
 MakeEngine = Callable[[], DurableEngine]
 
 
@@ -37,10 +37,7 @@ class Calls:
         return name
 
     def wait_for(self, condition: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + DEADLINE_S
-        while not condition():
-            assert time.monotonic() < deadline, f"never happened; calls so far: {self.count}"
-            time.sleep(0.01)
+        wait_until(condition, lambda: f"calls so far: {self.count}")
 
     def wait_for_call(self, name: str, times: int = 1) -> None:
         self.wait_for(lambda: self.count[name] >= times)
@@ -124,7 +121,7 @@ class EngineSuite:
 
         def workflow(steps: Steps, key: str) -> None:
             steps.step("say", calls, key)
-            steps.step("wait", gate.wait, DEADLINE_S)
+            steps.step("wait", gate.wait, PATIENCE_S)
 
         engine = launched(workflow)
         engine.start("work", "run-1")
@@ -219,7 +216,7 @@ class EngineSuite:
             except EliasError as error:
                 calls.answers.append(error)
             steps.step("three", calls, "three")
-            steps.step("wait", gate.wait, DEADLINE_S)
+            steps.step("wait", gate.wait, PATIENCE_S)
             steps.sleep(timedelta(hours=5))
             steps.step("four", calls, "four")
 

@@ -17,7 +17,7 @@ from elias.adapters.clock import SystemClock
 from elias.domain.run import SegmentState
 from elias.ports.backend import BackendContext, RunsHere
 from elias.testing.bundles import Wanted, make_bundle, need_of
-from elias.testing.engine_contract import wait_until
+from elias.testing.waiting import wait_until
 from elias_trainer.contract import FailureKind
 
 DEAF = "import signal, sys; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(1, flush=True); sys.stdin.read()"

@@ -14,9 +14,9 @@ import psycopg
 import pytest
 
 from elias.testing.postgres import emptied
+from elias.testing.waiting import PATIENCE_S, wait_until
 
 PROGRAM = Path(__file__).with_name("node_process.py")
-DEADLINE_S = 300.0
 STEPS = 12
 HELD = [["run-1", str(step), "attic"] for step in range(4)]
 """What the diary holds once the attic is held."""
@@ -46,7 +46,7 @@ class Node:
 
     def end(self) -> int:
         """Closing its stdin stops it."""
-        self.process.communicate(timeout=DEADLINE_S)
+        self.process.communicate(timeout=PATIENCE_S)
         return self.process.returncode
 
 
@@ -91,13 +91,6 @@ def diary(home: Path) -> list[list[str]]:
     return [line.split() for line in file.read_text().splitlines()] if file.exists() else []
 
 
-def wait_for(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + DEADLINE_S
-    while not condition():
-        assert time.monotonic() < deadline, "never happened"
-        time.sleep(0.005)
-
-
 def has_ended(home: Path, *keys: str) -> bool:
     ended = {line[0] for line in diary(home) if line[1] == "end"}
     return ended >= set(keys)
@@ -109,11 +102,11 @@ def kill_and_restart(start_node: StartNode, home: Path, url: str, *, steps: int,
     node.ask("start", "run-1")
     for kill in range(kills):
         seen = steps * (kill + 1) // (kills + 1)
-        wait_for(lambda seen=seen: len(diary(home)) >= seen)  # type: ignore[misc]
+        wait_until(lambda seen=seen: len(diary(home)) >= seen)  # type: ignore[misc]
         time.sleep(chance.uniform(0, 0.15))  # somewhere in a step, between two, or in a sleep
         node.kill()
         node = start_node(home, url=url, steps=steps)
-    wait_for(lambda: has_ended(home, "run-1"))
+    wait_until(lambda: has_ended(home, "run-1"))
     assert node.end() == 0
     numbers = [int(line[1]) for line in diary(home) if line[1] != "end"]
     assert sorted(set(numbers)) == list(range(steps)), "all steps ran, and none went wrong"
@@ -150,7 +143,7 @@ def test_on_postgresql_a_second_node_of_the_same_name_is_refused(
     second = start_node(tmp_path / "b", url=url)
     assert second.greeting.startswith("Refused")
     first.kill()
-    wait_for(lambda: forgotten(postgres, "attic"))
+    wait_until(lambda: forgotten(postgres, "attic"))
     assert start_node(tmp_path / "b", url=url).greeting == "launched"
 
 
@@ -160,7 +153,7 @@ def test_two_nodes_share_a_queue_and_each_key_runs_once(start_node: StartNode, t
     for n, key in enumerate(keys):
         assert nodes[n % 2].ask("start", key) == "ok"
         assert nodes[(n + 1) % 2].ask("start", key) == "ok"
-    wait_for(lambda: has_ended(tmp_path / "attic", *keys))
+    wait_until(lambda: has_ended(tmp_path / "attic", *keys))
     lines = diary(tmp_path / "attic")
     assert sorted(line[:2] for line in lines) == sorted([key, step] for key in keys for step in ("0", "1", "2", "end"))
     assert all(len({line[2] for line in lines if line[0] == key}) == 1 for key in keys), "and on one node"
@@ -174,17 +167,17 @@ def test_a_dead_nodes_work_waits_for_it_until_another_adopts_it(
     hold = held(home)
     attic = start_node(home, "attic", url, STEPS)
     attic.ask("start", "run-1")
-    wait_for(lambda: diary(home) == HELD)
+    wait_until(lambda: diary(home) == HELD)
     cellar = start_node(tmp_path / "cellar", "cellar", url, STEPS)
     assert cellar.ask("adopt", "run-1").startswith("Refused"), "the attic lives"
     assert cellar.ask("adopt", "run-7").startswith("NotFound")
     attic.kill()
-    wait_for(lambda: forgotten(postgres, "attic"))
+    wait_until(lambda: forgotten(postgres, "attic"))
     cellar.ask("start", "run-2")
-    wait_for(lambda: has_ended(home, "run-2"))
+    wait_until(lambda: has_ended(home, "run-2"))
     assert {line[2] for line in diary(home) if line[0] == "run-1"} == {"attic"}
     assert cellar.ask("adopt", "run-1") == "ok"
-    wait_for(lambda: has_ended(home, "run-1"))
+    wait_until(lambda: has_ended(home, "run-1"))
     lines = [line for line in diary(home) if line[0] == "run-1" and line[1] != "end"]
     numbers = [int(line[1]) for line in lines]
     assert numbers == sorted(numbers)
@@ -198,10 +191,10 @@ def test_in_sqlite_a_node_that_was_renamed_goes_on_with_its_work(start_node: Sta
     home = tmp_path / "home"
     old = start_node(home, "old-name")
     old.ask("start", "run-1")
-    wait_for(lambda: len(diary(home)) >= 3)
+    wait_until(lambda: len(diary(home)) >= 3)
     old.kill()
     start_node(home, "new-name")
-    wait_for(lambda: has_ended(home, "run-1"))
+    wait_until(lambda: has_ended(home, "run-1"))
     assert diary(home)[-1] == ["run-1", "end", "new-name"]
 
 
@@ -212,17 +205,17 @@ def test_a_node_whose_lock_the_server_forgot_lets_go_of_what_another_has_adopted
     hold = held(home)
     attic = start_node(home, "attic", url, STEPS)
     attic.ask("start", "run-1")
-    wait_for(lambda: diary(home) == HELD)
+    wait_until(lambda: diary(home) == HELD)
     cellar = start_node(tmp_path / "cellar", "cellar", url, STEPS)
     with psycopg.connect(postgres, autocommit=True) as connection:
         connection.execute(
             "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' "
             "AND objid = (SELECT hashtext('attic')::bigint & 4294967295)::oid"
         )
-    wait_for(lambda: cellar.ask("adopt", "run-1") == "ok")
-    wait_for(lambda: ["run-1", "4", "cellar"] in diary(home))
+    wait_until(lambda: cellar.ask("adopt", "run-1") == "ok")
+    wait_until(lambda: ["run-1", "4", "cellar"] in diary(home))
     hold.unlink()
-    wait_for(lambda: has_ended(home, "run-1"))
+    wait_until(lambda: has_ended(home, "run-1"))
     lines = [line for line in diary(home) if line[0] == "run-1"]
     by = [line[2] for line in lines]
     assert by == sorted(by), "the attic lives, and does not one step once the cellar has begun"

@@ -14,8 +14,9 @@ import pytest
 from elias.adapters.evaluators.heldout_loss import HeldoutLoss
 from elias.errors import DigestMismatch, EliasError, EngineError, InputError
 from elias.ports.evaluator import Contender, EvaluatorBounds, EvaluatorContext
-from elias.testing.engine_contract import is_running, wait_until
+from elias.testing.engine_contract import is_running
 from elias.testing.evaluator_suite import EvaluatorSuite, Trial, function_example, write_heldout
+from elias.testing.waiting import wait_until
 from elias_trainer.contract import BaseModel
 
 Context = Callable[..., EvaluatorContext]

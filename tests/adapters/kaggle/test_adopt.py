@@ -5,7 +5,6 @@ import os
 import re
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -41,6 +40,7 @@ from elias.testing.blobs import FolderBlobs
 from elias.testing.bundles import CORPUS, small_corpus
 from elias.testing.fake_trainer import expected_adapter, fake_base
 from elias.testing.kaggle_emulator import Fault, FaultKind, KaggleEmulator
+from elias.testing.waiting import PATIENCE_S, wait_for_end, wait_until
 from elias.wiring.attest import make_node, node_signer
 from elias.wiring.backends import backend_context
 from elias.wiring.by_hand import download
@@ -49,7 +49,6 @@ from elias_trainer.contract import BaseModel, Recipe, digest_bytes, digest_file
 from tests.adapters.kaggle.official_cli import type_kaggle
 
 STEPS = 40
-PATIENCE_S = 900.0
 
 
 @dataclass
@@ -89,9 +88,14 @@ class Person:
         """Type what the kit says, each until it has come to its end."""
         for command in kit.commands:
             wanted_word = "ready" if "datasets status" in command else until if "kernels status" in command else ""
-            end = time.monotonic() + PATIENCE_S
-            while not re.search(wanted_word, type_kaggle(command, self.emulated.url, self.home)):
-                assert time.monotonic() < end, command
+            wait_until(
+                lambda command=command, word=wanted_word: re.search(word, self.typed(command)) is not None,
+                lambda command=command: command,
+            )
+
+    def typed(self, command: str) -> str:
+        """What Kaggle's own command line says."""
+        return type_kaggle(command, self.emulated.url, self.home)
 
     def adopt(self, kit: Kit) -> Run:
         return Adoption(self.training.coordinator).adopt("kaggle", self.backend, kit.address)
@@ -152,7 +156,7 @@ def test_the_node_goes_on_by_itself_from_what_was_adopted(person: Person) -> Non
     person.adopt(kit)
     person.training.launch()
     person.training.runs.resume(run.id)
-    assert ended(person, run).artifact == expected_adapter(CORPUS, STEPS)
+    assert wait_for_end(person.training.stores.runs, run.id).artifact == expected_adapter(CORPUS, STEPS)
     assert request_kills.steps_of(person.training.stores, run) == list(range(1, STEPS + 1))
 
 
@@ -179,7 +183,7 @@ def test_a_node_that_dies_while_it_adopts_goes_on_by_adopting_again_or_by_resumi
     adopt_and_die(second)
     request_kills.quick(person.training).launch()
     person.training.runs.resume(run.id)
-    assert ended(person, run).artifact == expected_adapter(CORPUS, STEPS)
+    assert wait_for_end(person.training.stores.runs, run.id).artifact == expected_adapter(CORPUS, STEPS)
     assert [segment.state for segment in runs.segments(run.id)] == [SegmentState.PAUSED, SegmentState.DONE]
     assert len(person.emulated.disk.requests("SaveKernel")) == 2, "nothing was trained again"
 
@@ -193,16 +197,12 @@ def test_a_copy_of_a_notebook_that_the_node_pushed_is_adopted(person: Person, tm
     run = person.run(base=fake_base(held=(tmp_path / "hold", 0)))
     request_kills.quick(person.training).launch()
     person.training.runs.resume(run.id)
-    end = time.monotonic() + PATIENCE_S
-    while not (found := list(person.emulated.disk.root.glob("kernels/ada/*/versions/1/kaggle/working"))):
-        assert time.monotonic() < end
-        time.sleep(0.02)
+    working = "kernels/ada/*/versions/1/kaggle/working"
+    [found] = wait_until(lambda: list(person.emulated.disk.root.glob(working)))
     person.training.runs.pause(run.id)
-    (found[0] / "lost").touch()
+    (found / "lost").touch()
     (tmp_path / "hold").unlink()
-    while person.training.stores.runs.get(run.id).state is not RunState.PAUSED:
-        assert time.monotonic() < end
-        time.sleep(0.05)
+    wait_until(lambda: person.training.stores.runs.get(run.id).state is RunState.PAUSED)
     [pushed] = (request["body"] for request in person.emulated.disk.requests("SaveKernel"))
     (tmp_path / "copy").mkdir()
     (tmp_path / "copy" / "script.py").write_text(pushed["text"])
@@ -220,14 +220,6 @@ def test_a_copy_of_a_notebook_that_the_node_pushed_is_adopted(person: Person, tm
     person.follow(kit)
     assert person.adopt(kit).artifact == expected_adapter(CORPUS, STEPS)
     assert request_kills.steps_of(person.training.stores, run) == list(range(1, STEPS + 1))
-
-
-def ended(person: Person, run: Run) -> Run:
-    end = time.monotonic() + PATIENCE_S
-    while not (seen := person.training.stores.runs.get(run.id)).state.is_final:
-        assert time.monotonic() < end and seen.state is not RunState.FAILED, seen
-        time.sleep(0.05)
-    return seen
 
 
 def test_work_is_taken_while_it_runs_by_nobody(person: Person) -> None:

@@ -10,8 +10,8 @@ import pytest
 from elias.adapters.backends.kaggle import KaggleBackend
 from elias.domain.run import SegmentState
 from elias.errors import InputError, NotFound
-from elias.testing.engine_contract import wait_until
 from elias.testing.kaggle_emulator import FaultKind
+from elias.testing.waiting import wait_until
 from elias_trainer.contract import FailureKind, Limits, Recipe
 from tests.adapters.kaggle.conftest import CHECKPOINT, ENDLESS
 

@@ -12,7 +12,7 @@ from elias.domain.label import Label
 from elias.domain.run import SegmentState
 from elias.ports.backend import Backend
 from elias.testing.backend_suite import BackendSuite, MakeBundle
-from elias.testing.engine_contract import wait_until
+from elias.testing.waiting import wait_until
 
 
 class TestKaggle(BackendSuite):

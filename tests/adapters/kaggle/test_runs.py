@@ -20,12 +20,11 @@ from elias.testing.blobs import FolderBlobs
 from elias.testing.bundles import CORPUS, questions, small_corpus
 from elias.testing.fake_trainer import expected_adapter
 from elias.testing.kaggle_emulator import Beside
+from elias.testing.waiting import PATIENCE_S, wait_for_end, wait_until
 from elias.wiring.train import open_training
 from elias_trainer.contract import Recipe
 
 STEPS = 40
-PATIENCE_S = 900.0
-"""Of whoever waits for a run's end, however busy the machine is."""
 
 
 def expected(steps: int = STEPS) -> str:
@@ -88,10 +87,8 @@ def test_a_run_that_waits_for_its_quota_says_until_when(
         run = new_run(kaggle_kills.wanted(STEPS), corpus, SystemClock())
         request_kills.quick(training).launch()
         training.runs.begin(run)
-        end = time.monotonic() + PATIENCE_S
-        while (seen := training.stores.runs.get(run.id)).state is not RunState.WAITING:
-            assert time.monotonic() < end
-            time.sleep(0.05)
+        wait_until(lambda: training.stores.runs.get(run.id).state is RunState.WAITING)
+        seen = training.stores.runs.get(run.id)
     refreshes = {refresh, emulated.disk.next_refresh()}  # a week may have ended just now
     assert any(f"{moment:%Y-%m-%d}" in (seen.reason or "") for moment in refreshes)
 
@@ -107,19 +104,13 @@ def test_a_cancelled_run_leaves_nothing_on_kaggle_and_keeps_its_checkpoint(
         run = new_run(kaggle_kills.wanted(100_000), corpus, SystemClock())
         request_kills.quick(training).launch()
         training.runs.begin(run)
-        end, is_cancelled = time.monotonic() + PATIENCE_S, False
-        while not (seen := training.stores.runs.get(run.id)).state.is_final:
-            assert time.monotonic() < end and seen.state is not RunState.FAILED, seen
-            if not is_cancelled and request_kills.steps_of(training.stores, run):
-                training.runs.cancel(run.id)
-                is_cancelled = True
-            time.sleep(0.05)
+        wait_until(lambda: request_kills.steps_of(training.stores, run))
+        training.runs.cancel(run.id)
+        seen = wait_for_end(training.stores.runs, run.id)
         [segment] = training.stores.runs.segments(run.id)
         assert seen.state is RunState.CANCELLED and segment.end and segment.end.step > 0
         assert (home / "runs" / run.id / segment.end.path).is_dir()
-        while list(emulated.disk.root.glob("*/ada/*")):
-            assert time.monotonic() < end, "a cancelled run leaves nothing on Kaggle"
-            time.sleep(0.05)
+        wait_until(lambda: not list(emulated.disk.root.glob("*/ada/*")), lambda: "it leaves something on Kaggle")
 
 
 @pytest.mark.slow
@@ -137,11 +128,7 @@ def test_private_data_is_planned_for_kaggle_and_sealed_with_the_nodes_own_key(
         run = new_run(kaggle_kills.wanted(STEPS), corpus, SystemClock())
         request_kills.quick(training).launch()
         training.runs.begin(run)
-        end = time.monotonic() + PATIENCE_S
-        while not (seen := training.stores.runs.get(run.id)).state.is_final:
-            assert time.monotonic() < end and seen.state is not RunState.FAILED, seen
-            time.sleep(0.05)
-    assert seen.artifact == expected()
+        assert wait_for_end(training.stores.runs, run.id).artifact == expected()
     readable = [p for p in emulated.disk.root.rglob("*") if p.is_file() and CORPUS[2:40] in p.read_bytes()]
     assert readable == []
 
@@ -167,10 +154,6 @@ def test_the_real_trainer_gives_the_same_bytes_in_two_kaggle_sessions_as_in_one_
             asked = Wanted(strategy=strategy, base=BaseModel(reference="tiny"), recipe=recipe, bounds=bounds)
             run = new_run(asked, corpus, SystemClock())
             training.runs.begin(run)
-            end = time.monotonic() + PATIENCE_S
-            while not (seen := training.stores.runs.get(run.id)).state.is_final:
-                assert time.monotonic() < end and seen.state is not RunState.FAILED, seen
-                time.sleep(0.1)
-            artifacts.append(seen.artifact)
+            artifacts.append(wait_for_end(training.stores.runs, run.id).artifact)
         assert len(training.stores.runs.segments(run.id)) == 2
     assert artifacts[0] == artifacts[1] is not None

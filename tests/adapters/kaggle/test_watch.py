@@ -16,8 +16,8 @@ from elias.adapters.backends.kaggle.settings import KaggleSettings
 from elias.adapters.backends.kaggle.watch import Watch
 from elias.domain.run import SegmentState
 from elias.ports.backend import Status
-from elias.testing.engine_contract import wait_until
 from elias.testing.fake_trainer import fake_base
+from elias.testing.waiting import wait_until
 from elias_trainer.contract import EVENT_PREFIX, Recipe
 from elias_trainer.parcel import NOTE_PREFIX
 

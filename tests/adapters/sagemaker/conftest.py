@@ -1,5 +1,4 @@
 import json
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from elias.domain.offer import Offer
 from elias.ports.backend import BackendContext
 from elias.testing.bundles import Wanted, make_bundle, need_of
 from elias.testing.sagemaker_emulator import Fault, FaultKind, SageMakerEmulator
+from elias.testing.waiting import wait_until
 from tests.adapters.polled_place import PolledPlace
 
 NODE_KEY = str(pyrage.x25519.Identity.generate())
@@ -170,11 +170,7 @@ class Place(PolledPlace):
         return self.backend.submit(self.key, bundle, self.offer(bundle))
 
     def until_checkpoint(self, step: int = 1) -> None:
-        end = time.monotonic() + 300
-        while self.checkpoint() < step:
-            assert time.monotonic() < end, "no checkpoint came home"
-            self.backend.poll(self.key)
-            time.sleep(0.03)
+        wait_until(lambda: self.backend.poll(self.key) and self.checkpoint() >= step, lambda: "no checkpoint came home")
 
     def job(self) -> dict[str, Any]:
         [job] = self.account.jobs()

@@ -5,7 +5,6 @@ import io
 import json
 import shutil
 import subprocess
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
@@ -28,14 +27,13 @@ from elias.testing.blobs import FolderBlobs
 from elias.testing.bundles import CORPUS, questions, small_corpus
 from elias.testing.fake_trainer import expected_adapter, fake_base
 from elias.testing.sagemaker_emulator import Fault, FaultKind, SageMakerEmulator
+from elias.testing.waiting import PATIENCE_S, wait_for_end, wait_until
 from elias.units import FREE, Money
 from elias.urm import CloudTraining
 from elias.wiring.train import Training, open_training
 from elias_trainer.contract import BaseModel, FailureKind, Recipe, digest_file
 
 STEPS = 24
-PATIENCE_S = 900.0
-"""Of whoever waits for a run, however busy the machine is."""
 
 
 Carry = Callable[..., tuple[Run, list[Segment]]]
@@ -52,11 +50,9 @@ def carry(emulated: SageMakerEmulator, account: Any, tmp_path: Path) -> Carry:
             run = new_run(sagemaker_kills.wanted(STEPS, **bounds), corpus, SystemClock())
             request_kills.quick(training).launch()
             training.runs.begin(run)
-            end = time.monotonic() + PATIENCE_S
-            while not (seen := training.stores.runs.get(run.id)).state.is_standing:
-                assert time.monotonic() < end, seen
-                time.sleep(0.05)
-            return seen, list(training.stores.runs.segments(run.id))
+            runs = training.stores.runs
+            wait_until(lambda: runs.get(run.id).state.is_standing, lambda: runs.get(run.id))
+            return runs.get(run.id), list(runs.segments(run.id))
 
     return to_its_end
 
@@ -149,11 +145,7 @@ def test_the_real_trainer_gives_the_same_bytes_in_two_isolated_jobs_as_in_one_pi
             asked = Wanted(strategy=strategy, base=BaseModel(reference="tiny"), recipe=recipe, bounds=bounds)
             run = new_run(asked, corpus, SystemClock())
             training.runs.begin(run)
-            end = time.monotonic() + PATIENCE_S
-            while not (seen := training.stores.runs.get(run.id)).state.is_final:
-                assert time.monotonic() < end and seen.state is not RunState.FAILED, seen
-                time.sleep(0.1)
-            artifacts.append(seen.artifact)
+            artifacts.append(wait_for_end(training.stores.runs, run.id).artifact)
         assert len(training.stores.runs.segments(run.id)) == 2
     assert all(job["EnableNetworkIsolation"] for job in account.jobs())
     assert artifacts[0] == artifacts[1] is not None
@@ -187,10 +179,7 @@ def test_queued_runs_train_at_once_as_far_as_the_days_cap_allows_and_never_reser
         assert all(f"the cap of the day is {dollars(cap)}" in reason and "needed" in reason for reason in reasons)
         for run in runs:
             training.runs.cancel(run.id)
-        end = time.monotonic() + PATIENCE_S
-        while not all(training.stores.runs.get(run.id).state.is_standing for run in runs):
-            assert time.monotonic() < end, [training.stores.runs.get(run.id) for run in runs]
-            time.sleep(0.05)
+        wait_until(lambda: all(training.stores.runs.get(run.id).state.is_standing for run in runs))
     assert len(emulated.disk.requests("CreateTrainingJob")) == at_once
 
 
@@ -201,12 +190,11 @@ LONG_STEPS = 4000
 
 def settled(training: Training, runs: list[Run], are_ordered: Callable[[], bool]) -> list[Run]:
     """All of them, once their jobs are ordered and those that have none wait for money."""
-    end = time.monotonic() + PATIENCE_S
-    while True:
+
+    def all_are() -> list[Run] | None:
         seen = [training.stores.runs.get(run.id) for run in runs]
         trains = [run for run in seen if run.state is RunState.RUNNING]
         waits = [run for run in seen if run.state is RunState.WAITING and "cap" in (run.reason or "")]
-        if are_ordered() and len(trains) + len(waits) == len(runs):
-            return seen
-        assert time.monotonic() < end, seen
-        time.sleep(0.05)
+        return seen if are_ordered() and len(trains) + len(waits) == len(runs) else None
+
+    return wait_until(all_are)

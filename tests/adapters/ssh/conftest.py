@@ -21,9 +21,9 @@ from elias.adapters.backends.ssh import SshBackend
 from elias.adapters.clock import SystemClock
 from elias.ports.backend import BackendContext
 from elias.testing.ports import free_port
+from elias.testing.waiting import PATIENCE_S
 
 NODE_KEY = str(pyrage.x25519.Identity.generate())
-PATIENCE_S = 300.0
 AS_ROOT = """
 mount -t tmpfs none /run && mkdir -p /run/sshd
 sed 's#^\\(root:.*\\):[^:]*$#\\1:/bin/sh#' /etc/passwd > "$1/passwd"

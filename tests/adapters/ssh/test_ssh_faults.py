@@ -20,8 +20,9 @@ from elias.errors import BackendError, ConfigError, VerificationError
 from elias.ports.backend import Bundle, Status
 from elias.testing.bundles import CORPUS, Wanted, make_bundle, need_of
 from elias.testing.fake_trainer import expected_adapter, fake_base
+from elias.testing.waiting import PATIENCE_S, wait_until
 from elias_trainer.contract import FailureKind, Limits, Recipe, digest_file
-from tests.adapters.ssh.conftest import PATIENCE_S, Server, make_backend, make_server, settings_for
+from tests.adapters.ssh.conftest import Server, make_backend, make_server, settings_for
 
 KEY = "run-0001"
 STEPS = 60
@@ -51,13 +52,6 @@ def until(backend: SshBackend, handle: str, is_so: Callable[[Status], bool]) -> 
         backend.renew(handle)
         time.sleep(0.05)
     return status
-
-
-def wait_for(is_so: Callable[[], object]) -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    while not is_so():
-        assert time.monotonic() < deadline, "it never happened"
-        time.sleep(0.02)
 
 
 def to_the_end(backend: SshBackend, handle: str) -> Status:
@@ -90,7 +84,7 @@ def test_a_trainer_trains_on_while_its_machine_is_out_of_reach(
     lost = until(backend, handle, lambda status: status.note is not None)
     assert lost.state is SegmentState.RUNNING and lost.started_at and "out of reach" in (lost.note or "")
     (lease,) = there.glob(f"nodes/*/{KEY}/work/in/lease")
-    wait_for(lambda: lease.stat().st_mtime > lost_at)  # the supervisor there renews it
+    wait_until(lambda: lease.stat().st_mtime > lost_at)  # the supervisor there renews it
     hold.unlink()
     server.start()
     assert to_the_end(backend, handle).state is SegmentState.DONE
@@ -190,7 +184,7 @@ def test_a_checkpoint_damaged_there_is_noticed_and_the_one_before_comes_home(
     until(backend, handle, is_running)
     hold.unlink()  # nobody asks from here on, until it is over
     outbox = next(there.glob(f"nodes/*/{KEY}")) / "outbox"
-    wait_for(lambda: not trainers_in(there))
+    wait_until(lambda: not trainers_in(there))
     newest = max(outbox.glob("checkpoint-*.pack"))
     newest.write_bytes(newest.read_bytes()[:-1] + b"?")
     status = to_the_end(backend, handle)
@@ -238,7 +232,7 @@ def test_a_call_under_which_the_kept_connection_ends_is_made_once_more(
     with ThreadPoolExecutor(1) as pool:
         offers = pool.submit(backend.offers, need_of(bundle_of(tmp_path)))
         try:
-            wait_for(begun.exists)
+            wait_until(begun.exists)
             backend.close()
             assert offers.result()[0].memory_bytes, "the first call would have ended with 3"
         finally:

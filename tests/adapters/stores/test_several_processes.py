@@ -11,11 +11,10 @@ import pytest
 from elias.config.schema import Config, Store
 from elias.testing.nouns import a_run
 from elias.testing.postgres import emptied
+from elias.testing.waiting import PATIENCE_S
 from elias.wiring.stores import open_stores
 
 ROUNDS = 60
-PATIENCE_S = 600.0
-"""That of a writer too: it is not about how long the other one holds the lock of SQLite on a busy machine."""
 WRITER = f"""
 import sys
 from pathlib import Path

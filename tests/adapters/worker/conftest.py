@@ -22,11 +22,11 @@ from elias.domain.run import SegmentState
 from elias.ports.backend import BackendContext, Bundle, Status
 from elias.testing.bundles import Wanted, make_bundle, need_of
 from elias.testing.ports import free_port
+from elias.testing.waiting import PATIENCE_S, wait_until
 from elias_trainer.calls import Node
 from elias_trainer.contract import Recipe
 
 NODE_KEY = str(pyrage.x25519.Identity.generate())
-PATIENCE_S = 300.0
 LONG = Recipe(max_steps=100_000)
 SETTINGS = {"alone": "0s", "report_every": "0.1s", "patience": "1h"}
 
@@ -90,7 +90,7 @@ class Place:
     def with_worker(self) -> WorkerBackend:
         backend = self.backend()
         self.start()
-        wait_for(lambda: len(backend.register.known()) == 1, self.said)
+        wait_until(lambda: len(backend.register.known()) == 1, self.said)
         return backend
 
     def close(self) -> None:
@@ -106,13 +106,6 @@ class Place:
                     process.kill()
         for backend in self.made:
             backend.close()
-
-
-def wait_for(is_so: Callable[[], object], told: Callable[[], object] = lambda: "") -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    while not is_so():
-        assert time.monotonic() < deadline, told()
-        time.sleep(0.03)
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ import pytest
 from elias.domain.run import SegmentState
 from elias.testing.bundles import CORPUS
 from elias.testing.fake_trainer import expected_adapter, fake_base
+from elias.testing.waiting import wait_until
 from elias_trainer.calls import Gone, Unreachable
 from elias_trainer.contract import FailureKind, Limits, Recipe, digest_bytes, digest_file
 from tests.adapters.worker.by_hand import BadLine, Hand
@@ -25,7 +26,6 @@ from tests.adapters.worker.conftest import (
     to_the_end,
     to_the_end_of_patience,
     until,
-    wait_for,
 )
 
 STEPS = 60
@@ -96,7 +96,7 @@ def test_a_segment_that_was_given_up_is_ended_by_its_worker_which_takes_the_next
     lost = to_the_end_of_patience(backend, handle)
     assert lost.state is SegmentState.FAILED
     os.kill(place.workers[0].pid, signal.SIGCONT)
-    wait_for(lambda: "given it up" in place.said(), place.said)
+    wait_until(lambda: "given it up" in place.said(), place.said)
     assert to_the_end(backend, submit(backend, bundle_of(place, "next-0001"))).state is SegmentState.DONE
     assert backend.poll(handle) == lost
 
@@ -114,10 +114,10 @@ def test_a_node_killed_while_a_worker_trains_finds_it_again_and_no_step_is_done_
     words = [sys.executable, str(node), settings, str(place.folder / "here"), str(made.folder)]
     process = subprocess.Popen(words, start_new_session=True)
     segment = place.folder / "here/segments/run-0001"
-    wait_for(lambda: (segment / waits_for).exists(), place.said)
+    wait_until(lambda: (segment / waits_for).exists(), place.said)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-    wait_for(lambda: "tried again" in place.said() or "over, and home" in place.said(), place.said)
+    wait_until(lambda: "tried again" in place.said() or "over, and home" in place.said(), place.said)
     again = place.backend()
     handle = submit(again, made)
     assert to_the_end(again, handle).state is SegmentState.DONE
@@ -135,12 +135,12 @@ def test_ctrl_c_on_a_worker_pauses_its_segment_and_brings_it_home(place: Place) 
     assert to_the_end(backend, handle).state is SegmentState.PAUSED
     backend.fetch(handle, place.folder / "home")
     assert any((place.folder / "home/checkpoint").glob("step-*"))
-    wait_for(lambda: place.workers[0].poll() is not None, place.said)
+    wait_until(lambda: place.workers[0].poll() is not None, place.said)
     assert place.workers[0].returncode == 0 and place.said().endswith("left\n")
     again = place.start(place.url)
-    wait_for(lambda: "waiting for work" in place.said().partition("left\n")[2], place.said)
+    wait_until(lambda: "waiting for work" in place.said().partition("left\n")[2], place.said)
     again.send_signal(signal.SIGINT)
-    wait_for(lambda: again.poll() is not None, place.said)
+    wait_until(lambda: again.poll() is not None, place.said)
     assert again.returncode == 0
 
 

@@ -10,8 +10,9 @@ import pytest
 from elias.adapters.backends.trainer_archive import write_trainer_archive
 from elias.adapters.backends.worker.notebook import notebook
 from elias.domain.run import SegmentState
+from elias.testing.waiting import wait_until
 from elias_trainer.contract import Digest, digest_bytes, digest_file
-from tests.adapters.worker.conftest import Place, bundle_of, submit, to_the_end, wait_for
+from tests.adapters.worker.conftest import Place, bundle_of, submit, to_the_end
 
 EXECUTE = """
 import sys, nbformat
@@ -41,13 +42,13 @@ def test_the_cell_fetches_the_worker_joins_trains_and_ends_when_the_node_says_so
     write_trainer_archive(tmp_path / "worker.pyz")
     program = Digest(digest_file(tmp_path / "worker.pyz"))
     running = execute(place, notebook(place.url, place.token(), program, "test node"))
-    wait_for(lambda: len(backend.register.known()) == 1, place.said)
+    wait_until(lambda: len(backend.register.known()) == 1, place.said)
     handle = submit(backend, bundle_of(place))
     assert to_the_end(backend, handle).state is SegmentState.DONE
     backend.fetch(handle, place.folder / "home")
     assert (place.folder / "home/adapter/adapter_model.safetensors").exists()
     backend.register.dismiss(backend.register.known()[0].id)
-    wait_for(lambda: running.poll() is not None, place.said)
+    wait_until(lambda: running.poll() is not None, place.said)
     assert running.returncode == 0, place.said()
     assert "run-0001: over, and home" in place.said() and "wants this worker no more" in place.said()
 
@@ -56,6 +57,6 @@ def test_the_cell_fetches_the_worker_joins_trains_and_ends_when_the_node_says_so
 def test_the_cell_runs_no_program_but_the_one_it_was_made_for(place: Place) -> None:
     backend = place.backend()
     running = execute(place, notebook(place.url, place.token(), digest_bytes(b"another"), "test node"))
-    wait_for(lambda: running.poll() is not None, place.said)
+    wait_until(lambda: running.poll() is not None, place.said)
     assert running.returncode != 0 and "another program" in place.said()
     assert backend.register.known() == []

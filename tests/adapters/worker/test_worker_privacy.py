@@ -15,11 +15,12 @@ from elias.domain.run import SegmentState
 from elias.errors import ConfigError, LabelForbids, NotFound
 from elias.testing.bundles import CORPUS, need_of
 from elias.testing.fake_trainer import fake_base
+from elias.testing.waiting import wait_until
 from elias_trainer.calls import Dismissed, Gone, Node, NotTaken
 from elias_trainer.contract import Recipe
 from tests.adapters.files_under import files_under, files_with
 from tests.adapters.worker.by_hand import BadLine, Hand, own_certificate, written_in
-from tests.adapters.worker.conftest import LONG, Place, bundle_of, is_running, submit, to_the_end, until, wait_for
+from tests.adapters.worker.conftest import LONG, Place, bundle_of, is_running, submit, to_the_end, until
 
 
 def join(*words: str) -> subprocess.CompletedProcess[str]:
@@ -125,7 +126,7 @@ def test_private_data_is_sealed_on_the_way_and_nothing_readable_stays_there(plac
     backend = place.backend()
     token, line = place.token(), BadLine(place.port)
     place.start(line.url, token)
-    wait_for(lambda: len(backend.register.known()) == 1, place.said)
+    wait_until(lambda: len(backend.register.known()) == 1, place.said)
     hold = place.folder / "hold"
     hold.touch()
     private = bundle_of(place, label=Label.PRIVATE, recipe=Recipe(max_steps=300), base=fake_base(held=(hold, 100)))
@@ -137,8 +138,8 @@ def test_private_data_is_sealed_on_the_way_and_nothing_readable_stays_there(plac
     assert to_the_end(backend, handle).state is SegmentState.DONE
     backend.fetch(handle, place.folder / "home")
     assert (place.folder / "home/adapter/adapter_model.safetensors").exists()
-    wait_for(lambda: "over, and home" in place.said(), place.said)
-    wait_for(lambda: not named(place.there, "order.json"), place.said)
+    wait_until(lambda: "over, and home" in place.said(), place.said)
+    wait_until(lambda: not named(place.there, "order.json"), place.said)
     assert not named(place.there, "*.age") and b"AGE-SECRET-KEY" not in written_in(place.there)
     assert b"corpus.jsonl.age" in line.seen
     assert CORPUS.strip() not in line.seen and b"AGE-SECRET-KEY" not in line.seen
@@ -188,7 +189,7 @@ def test_behind_what_ends_tls_a_worker_joins_where_the_certificate_is_trusted_an
     assert backend.register.known() == []
     monkeypatch.setenv("SSL_CERT_FILE", str(trusted))
     place.start(line.url, token)
-    wait_for(lambda: len(backend.register.known()) == 1, place.said)
+    wait_until(lambda: len(backend.register.known()) == 1, place.said)
     assert to_the_end(backend, submit(backend, bundle_of(place))).state is SegmentState.DONE
     assert backend.register.known()[0].machine["is_private"]
     line.close()
@@ -202,7 +203,7 @@ def test_a_worker_that_is_forgotten_brings_its_work_home_says_so_and_ends(place:
     backend.register.dismiss(worker)
     assert backend.offers(need_of(bundle_of(place)))[0].refused is not None
     assert to_the_end(backend, handle).state is SegmentState.PAUSED
-    wait_for(lambda: place.workers[0].poll() is not None, place.said)
+    wait_until(lambda: place.workers[0].poll() is not None, place.said)
     assert place.workers[0].returncode == 0 and "wants this worker no more" in place.said()
     assert backend.register.known() == []
     with pytest.raises(NotFound):
@@ -233,9 +234,9 @@ def test_a_worker_that_left_is_not_on_offer(place: Place) -> None:
     backend = place.with_worker()
     need = need_of(bundle_of(place))
     assert backend.offers(need)[0].refused is None
-    wait_for(lambda: "waiting for work" in place.said(), place.said)
+    wait_until(lambda: "waiting for work" in place.said(), place.said)
     os.kill(place.workers[0].pid, signal.SIGTERM)
-    wait_for(lambda: place.workers[0].poll() is not None, place.said)
+    wait_until(lambda: place.workers[0].poll() is not None, place.said)
     assert place.workers[0].returncode == 0
     place.settings = {"seen_within": "0s"}
     why = place.backend().offers(need)[0].refused

@@ -21,13 +21,14 @@ from elias.domain.run import Bounds, RunState
 from elias.services.runs import Wanted, new_run
 from elias.testing.bundles import CORPUS, small_corpus
 from elias.testing.fake_trainer import expected_adapter, fake_base
+from elias.testing.waiting import wait_until
 from elias.wiring.backends import Backends
 from elias.wiring.listening import listening
 from elias.wiring.plugins import plugin_names
 from elias.wiring.train import open_training
 from elias_trainer.contract import FailureKind, Recipe
 from tests.adapters.worker.by_hand import Hand
-from tests.adapters.worker.conftest import SETTINGS, Place, wait_for
+from tests.adapters.worker.conftest import SETTINGS, Place
 
 pytestmark = pytest.mark.skipif(
     "worker" not in plugin_names("elias.backends"),
@@ -75,24 +76,24 @@ def test_a_run_goes_on_with_another_worker_from_the_checkpoint_of_one_that_was_k
         token, _ = backend.register.new_token(timedelta(hours=1))
         listening(config, training)()
         first = place.start(place.url, token)
-        wait_for(backend.register.known, place.said)
+        wait_until(backend.register.known, place.said)
         hold = place.folder / "hold"
         hold.touch()
         base = fake_base(step_s=0.05, held=(hold, STEPS // 2))
         asked = Wanted(strategy="worker", base=base, recipe=Recipe(max_steps=STEPS), bounds=Bounds())
         run = new_run(asked, corpus, SystemClock())
         training.runs.begin(run)
-        wait_for(lambda: "is home" in place.said(), place.said)
+        wait_until(lambda: "is home" in place.said(), place.said)
         os.kill(first.pid, signal.SIGKILL)
         first.wait()
         hold.unlink()
         patient = backend.settings
         backend.settings = replace(patient, patience=timedelta(seconds=1))
-        wait_for(lambda: training.stores.runs.segments(run.id)[0].state.is_final, place.said)
+        wait_until(lambda: training.stores.runs.segments(run.id)[0].state.is_final, place.said)
         backend.settings = patient
         token, _ = backend.register.new_token(timedelta(hours=1))
         place.start(place.url, token, name="other")
-        wait_for(lambda: training.stores.runs.get(run.id).state.is_final, lambda: place.said("other"))
+        wait_until(lambda: training.stores.runs.get(run.id).state.is_final, lambda: place.said("other"))
         seen, segments = training.stores.runs.get(run.id), training.stores.runs.segments(run.id)
         assert seen.state is RunState.DONE and seen.artifact == expected_adapter(CORPUS, STEPS)
         lost, last = segments[0].failure, training.stores.runs.events(segments[-1].key)

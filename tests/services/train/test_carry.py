@@ -15,9 +15,9 @@ from elias.adapters.clock import SystemClock
 from elias.domain.run import RunState, SegmentState, Wish
 from elias.ports.backend import BackendContext, Status
 from elias.services.follow import Stopping
-from elias.testing.engine_contract import wait_until
 from elias.testing.fake_trainer import fake_base
 from elias.testing.journal import CutOff, JournalSteps
+from elias.testing.waiting import wait_until
 from elias_trainer.contract import FailureKind
 
 LONG = timedelta(minutes=30)

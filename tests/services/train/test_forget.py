@@ -16,8 +16,8 @@ from elias.domain.run import RunState, Wish
 from elias.errors import Refused
 from elias.services.forget import Forgetting
 from elias.services.run_share import RunShare
-from elias.testing.engine_contract import wait_until
 from elias.testing.fake_trainer import fake_base
+from elias.testing.waiting import wait_until
 
 NOW = timedelta(0)
 

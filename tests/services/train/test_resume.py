@@ -9,8 +9,8 @@ from elias.domain.run import RunState
 from elias.ports.durable import Steps
 from elias.services.runs import PERHAPS_ITS_LAST_WORD, Runs
 from elias.services.train import WORKFLOW
-from elias.testing.engine_contract import wait_until
 from elias.testing.inline_engine import InlineEngine
+from elias.testing.waiting import wait_until
 
 
 def test_a_paused_run_is_carried_on_though_its_workflow_takes_its_time_to_end(world):

@@ -1,7 +1,6 @@
 """Every job, prefix and key with ELIAS's marks is found; a job of another node or another program never."""
 
 import json
-import time
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -20,6 +19,7 @@ from elias.ports.backend import BackendContext, HasHoldings
 from elias.services.orphans import Orphans
 from elias.testing.nouns import a_run
 from elias.testing.sagemaker_emulator import Fault, FaultKind
+from elias.testing.waiting import wait_until
 
 BUCKET = bucket_name("123456789012", "us-east-1")
 
@@ -70,7 +70,7 @@ def start(clients, account, role):
     yield make
     for name in started:
         Sweep(clients, None).stop(name)
-        _until(lambda name=name: name not in [job.name for job in Sweep(clients, None).jobs()])
+        wait_until(lambda name=name: name not in [job.name for job in Sweep(clients, None).jobs()])
 
 
 @pytest.fixture
@@ -91,13 +91,6 @@ def orphans(settings, home, watch, runs, account):
         return Orphans(lambda: {"sagemaker": backend}, runs, watch)
 
     return make
-
-
-def _until(holds) -> None:
-    end = time.monotonic() + 300
-    while not holds():
-        assert time.monotonic() < end, "it never came to be"
-        time.sleep(0.02)
 
 
 def own(runs, run_id: str, state: SegmentState = SegmentState.RUNNING, run_state: RunState = RunState.RUNNING) -> str:
@@ -168,7 +161,7 @@ def test_where_the_user_says_so_an_orphan_is_stopped_once_it_is_old_enough_and_s
     assert [watching.look()[0].stopped for _ in range(3)] == [(), (), ()]
     watch.at = created + timedelta(minutes=31)
     assert watching.look()[0].stopped == (job,)
-    _until(lambda: job not in [holding.name for holding in watching.look()[0].jobs])
+    wait_until(lambda: job not in [holding.name for holding in watching.look()[0].jobs])
 
 
 def test_one_look_is_never_enough_to_stop_a_job(orphans, start, watch, clients):
