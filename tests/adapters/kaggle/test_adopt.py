@@ -87,15 +87,13 @@ class Person:
     def follow(self, kit: Kit, until: str = "COMPLETE|ERROR|CANCEL_ACKNOWLEDGED") -> None:
         """Type what the kit says, each until it has come to its end."""
         for command in kit.commands:
-            wanted_word = "ready" if "datasets status" in command else until if "kernels status" in command else ""
-            wait_until(
-                lambda command=command, word=wanted_word: re.search(word, self.typed(command)) is not None,
-                lambda command=command: command,
-            )
+            word = "ready" if "datasets status" in command else until if "kernels status" in command else ""
+            self.type_until(word, command)
 
-    def typed(self, command: str) -> str:
-        """What Kaggle's own command line says."""
-        return type_kaggle(command, self.emulated.url, self.home)
+    def type_until(self, word: str, command: str) -> None:
+        wait_until(
+            lambda: re.search(word, type_kaggle(command, self.emulated.url, self.home)) is not None, lambda: command
+        )
 
     def adopt(self, kit: Kit) -> Run:
         return Adoption(self.training.coordinator).adopt("kaggle", self.backend, kit.address)
