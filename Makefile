@@ -32,7 +32,7 @@ lint: setup
 	$(BIN)/lint-imports
 
 check: lint
-	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
+	$(BIN)/python tools/run_tests.py $(WORKERS)
 
 demo: setup
 	$(BIN)/python demo/main_job.py
