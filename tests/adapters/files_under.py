@@ -11,6 +11,10 @@ def files_under(folder: Path) -> list[Path]:
     return [Path(place, name) for place, _, names in os.walk(folder) for name in names]
 
 
+def named(folder: Path, pattern: str) -> list[Path]:
+    return [path for path in files_under(folder) if path.match(pattern)]
+
+
 def files_with(folder: Path, data: bytes) -> list[Path]:
     """Those that hold `data`."""
     return [path for path in files_under(folder) if data in read(path)]

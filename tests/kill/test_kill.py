@@ -57,9 +57,8 @@ def test_two_nodes_share_the_queue_and_one_that_is_killed_goes_on_with_what_it_b
         drawing = [(c, open_.enter_context(chaos_module.opened(c, real=False))) for c in nodes.values()]
         drawn = [chaos_module.draw_run(config, training, setting) for config, training in drawing for _ in range(2)]
         for run in drawn:
-            drawing[0][1].stores.runs.add(
-                run
-            )  # the nodes stay while there are any; none can be taken before both are up
+            # The nodes stay while there are any; none can be taken before both are up.
+            drawing[0][1].stores.runs.add(run)
     begun = [run.id for run in drawn]
 
     def start(name: str) -> subprocess.Popen[bytes]:

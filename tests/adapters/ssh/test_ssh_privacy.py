@@ -10,17 +10,13 @@ from elias.errors import LabelForbids
 from elias.testing.bundles import CORPUS, Wanted, make_bundle, need_of
 from elias.testing.fake_trainer import fake_base
 from elias_trainer.contract import Recipe
-from tests.adapters.files_under import files_under, files_with
+from tests.adapters.files_under import files_with, named
 from tests.adapters.ssh.conftest import Server, make_backend
 from tests.adapters.ssh.test_ssh_faults import is_running, submit, to_the_end, until
 
 
 def readable_in(there: Path) -> list[str]:
     return [str(path) for path in files_with(there, CORPUS.strip())]
-
-
-def named(there: Path, pattern: str) -> list[Path]:
-    return [path for path in files_under(there) if path.match(pattern)]
 
 
 def test_private_data_lies_sealed_there_and_nothing_readable_stays(server: Server, tmp_path: Path, there: Path) -> None:

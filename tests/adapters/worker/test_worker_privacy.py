@@ -18,7 +18,7 @@ from elias.testing.fake_trainer import fake_base
 from elias.testing.waiting import wait_until
 from elias_trainer.calls import Dismissed, Gone, Node, NotTaken
 from elias_trainer.contract import Recipe
-from tests.adapters.files_under import files_under, files_with
+from tests.adapters.files_under import files_with, named
 from tests.adapters.worker.by_hand import BadLine, Hand, own_certificate, written_in
 from tests.adapters.worker.conftest import LONG, Place, bundle_of, is_running, submit, to_the_end, until
 
@@ -26,10 +26,6 @@ from tests.adapters.worker.conftest import LONG, Place, bundle_of, is_running, s
 def join(*words: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "elias_trainer", "join", *words]
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
-
-
-def named(folder: Path, pattern: str) -> list[Path]:
-    return [path for path in files_under(folder) if path.match(pattern)]
 
 
 def test_a_token_is_good_once_and_only_its_worker_may_say_it_again(place: Place, tmp_path: Path) -> None:
